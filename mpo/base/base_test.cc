@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <thread>
+
+#include "mpo/base/bounded_queue.h"
+#include "mpo/base/clock.h"
+#include "mpo/base/digest.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
+
+namespace mpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path FreshDirectory() {
+  fs::path path = fs::temp_directory_path() / "mpo_base_test";
+  fs::remove_all(path);
+  fs::create_directories(path);
+  return path;
+}
+
+absl::StatusOr<int> Half(int n) {
+  if (n % 2 != 0) return absl::InvalidArgumentError("odd");
+  return n / 2;
+}
+
+absl::StatusOr<int> Quarter(int n) {
+  MPO_ASSIGN_OR_RETURN(const int half, Half(n));
+  MPO_ASSIGN_OR_RETURN(const int quarter, Half(half));
+  return quarter;
+}
+
+}  // namespace
+
+TEST_CASE("BoundedQueue::Pop returns nullopt once closed and drained") {
+  BoundedQueue<int> queue(2);
+  REQUIRE(queue.Push(1));
+  REQUIRE(queue.TryPush(2));
+  CHECK_FALSE(queue.TryPush(3));
+  queue.Close();
+  CHECK_FALSE(queue.Push(4));
+  CHECK(queue.Pop() == 1);
+  CHECK(queue.Pop() == 2);
+  CHECK(queue.Pop() == std::nullopt);
+}
+
+TEST_CASE("BoundedQueue::Push waits for room") {
+  BoundedQueue<int> queue(1);
+  REQUIRE(queue.Push(1));
+  std::jthread producer([&] { queue.Push(2); });
+  CHECK(queue.Pop() == 1);
+  CHECK(queue.Pop() == 2);
+}
+
+TEST_CASE("FakeClock stands still until advanced") {
+  FakeClock clock;
+  const absl::Time before = clock.Steady();
+  CHECK(clock.Steady() == before);
+  clock.Advance(absl::Seconds(3));
+  CHECK(clock.Steady() - before == absl::Seconds(3));
+}
+
+TEST_CASE("The real clock's steady time never runs back") {
+  const absl::Time first = Clock::Real().Steady();
+  CHECK(Clock::Real().Steady() >= first);
+}
+
+TEST_CASE("Sha256Hex gives the digest FIPS 180-4 lists for abc") {
+  CHECK(Sha256Hex("abc") ==
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST_CASE("Crc32c gives the check value RFC 3720 lists") {
+  CHECK(Crc32c(std::string(32, '\0')) == 0x8a9136aaU);
+  CHECK(Crc32c("123456789") == 0xe3069283U);
+}
+
+TEST_CASE("WriteFileAtomically replaces the whole file") {
+  const fs::path path = FreshDirectory() / "file";
+  REQUIRE(WriteFileAtomically(path, "first, longer").ok());
+  REQUIRE(WriteFileAtomically(path, "second").ok());
+  CHECK(ReadFile(path).value() == "second");
+  CHECK(std::distance(fs::directory_iterator(path.parent_path()),
+                      fs::directory_iterator()) == 1);
+}
+
+TEST_CASE("ReadFile names the path it could not open") {
+  const absl::Status status = ReadFile("/no/such/file").status();
+  CHECK(absl::IsNotFound(status));
+  CHECK_THAT(std::string(status.message()), Catch::Contains("/no/such/file"));
+}
+
+TEST_CASE("ReadFile refuses a file over the limit") {
+  const fs::path path = FreshDirectory() / "file";
+  REQUIRE(WriteFileAtomically(path, "12345").ok());
+  CHECK(absl::IsResourceExhausted(ReadFile(path, 4).status()));
+}
+
+TEST_CASE("WriteFileAtomically into a missing directory changes nothing") {
+  CHECK(absl::IsNotFound(WriteFileAtomically("/no/such/dir/file", "x")));
+}
+
+TEST_CASE("FreeBytes asks the nearest directory that exists") {
+  CHECK(FreeBytes("/tmp/not/yet/made").value() > 0);
+}
+
+TEST_CASE("MPO_ASSIGN_OR_RETURN hands the first error up") {
+  CHECK(Quarter(8).value() == 2);
+  CHECK(absl::IsInvalidArgument(Quarter(6).status()));
+}
+
+}  // namespace mpo

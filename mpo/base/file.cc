@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/base/file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "mpo/base/status_macros.h"
+
+namespace mpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status FromErrno(const char* action, const fs::path& path) {
+  const int error = errno;
+  const std::string text =
+      absl::StrCat(action, " ", path.string(), ": ", std::strerror(error));
+  switch (error) {
+    case ENOENT:
+      return absl::NotFoundError(text);
+    case ENOSPC:
+    case EDQUOT:
+      return absl::ResourceExhaustedError(text);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(text);
+    default:
+      return absl::UnavailableError(text);
+  }
+}
+
+absl::Status WriteAll(int fd, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return FromErrno("cannot write", path);
+    }
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return FromErrno("cannot open", path);
+  const auto closer = absl::MakeCleanup([fd] { close(fd); });
+  std::string bytes;
+  std::string block(size_t{1} << 16, '\0');
+  while (true) {
+    const ssize_t got = read(fd, block.data(), block.size());
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      return FromErrno("cannot read", path);
+    }
+    if (got == 0) return bytes;
+    bytes.append(block, 0, static_cast<size_t>(got));
+    if (bytes.size() > max_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          path.string(), " is larger than the limit of ", max_bytes, " bytes"));
+    }
+  }
+}
+
+absl::Status WriteFileAtomically(const fs::path& path, std::string_view bytes) {
+  fs::path temporary = path;
+  temporary += absl::StrCat(".tmp.", getpid());
+  const int fd = open(temporary.c_str(),
+                      O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return FromErrno("cannot create", temporary);
+  absl::Status status = WriteAll(fd, bytes, temporary);
+  if (status.ok() && fsync(fd) != 0) status = FromErrno("cannot sync", temporary);
+  if (close(fd) != 0 && status.ok()) status = FromErrno("cannot close", temporary);
+  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
+    status = FromErrno("cannot rename to", path);
+  }
+  if (!status.ok()) {
+    unlink(temporary.c_str());
+    return status;
+  }
+  return SyncPath(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
+absl::Status SyncPath(const fs::path& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return FromErrno("cannot open", path);
+  const auto closer = absl::MakeCleanup([fd] { close(fd); });
+  if (fsync(fd) != 0) return FromErrno("cannot sync", path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> FreeBytes(const fs::path& path) {
+  std::error_code error;
+  fs::path probe = fs::absolute(path, error);
+  while (!fs::exists(probe, error) && probe.has_parent_path() &&
+         probe != probe.parent_path()) {
+    probe = probe.parent_path();
+  }
+  const fs::space_info info = fs::space(probe, error);
+  if (error) {
+    return absl::UnavailableError(absl::StrCat("cannot ask for free space of ",
+                                               probe.string(), ": ",
+                                               error.message()));
+  }
+  return info.available;
+}
+
+}  // namespace mpo

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace mpo {
+
+// Whole file as bytes. NOT_FOUND when absent, RESOURCE_EXHAUSTED over
+// `max_bytes`, UNAVAILABLE on a read error; the message names the path.
+absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path,
+                                     uint64_t max_bytes = uint64_t{1} << 32);
+
+// Writes `bytes` so that after a crash the path holds either the old or the
+// new content: temporary file, fsync, rename, fsync of the directory.
+// RESOURCE_EXHAUSTED when the disk is full, UNAVAILABLE otherwise.
+absl::Status WriteFileAtomically(const std::filesystem::path& path,
+                                 std::string_view bytes);
+
+// Makes a finished file or directory survive a power loss.
+absl::Status SyncPath(const std::filesystem::path& path);
+
+// Free bytes on the file system that holds `path` (its nearest existing
+// parent).
+absl::StatusOr<uint64_t> FreeBytes(const std::filesystem::path& path);
+
+}  // namespace mpo
