@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/rl/selective_logprob.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace mpo::rl {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Buffers that are filled again for each chunk of rows: fresh pages of this
+// size cost more than the softmax.
+class ChunkBuffers {
+ public:
+  ChunkBuffers(int64_t rows, int64_t vocabulary, const at::TensorOptions& o)
+      : logits_(at::empty({rows, vocabulary}, o)),
+        logprobs_(at::empty({rows, vocabulary}, o)) {}
+
+  // Leaves ln p in logprobs() and returns it, narrowed to `rows`.
+  at::Tensor Logprobs(const at::Tensor& hidden, const at::Tensor& head,
+                      const at::Tensor& temperatures) {
+    at::Tensor logits = logits_.narrow(0, 0, hidden.size(0));
+    at::Tensor logprobs = logprobs_.narrow(0, 0, hidden.size(0));
+    at::mm_out(logits, hidden / temperatures.unsqueeze(1), head.t());
+    at::_log_softmax_out(logprobs, logits, 1, /*half_to_float=*/false);
+    return logprobs;
+  }
+  // p in place of the logits.
+  at::Tensor Probabilities(const at::Tensor& logprobs) {
+    at::Tensor p = logits_.narrow(0, 0, logprobs.size(0));
+    at::exp_out(p, logprobs);
+    return p;
+  }
+
+ private:
+  at::Tensor logits_, logprobs_;
+};
+
+at::Tensor RowDot(const at::Tensor& a, const at::Tensor& b) {
+  return at::bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten();
+}
+
+// p (ln p + H): minus this is the gradient of the entropy by the logits.
+at::Tensor EntropySlope(const at::Tensor& p, const at::Tensor& logprobs,
+                        const at::Tensor& entropy) {
+  return (logprobs + entropy.unsqueeze(1)).mul_(p);
+}
+
+class SelectiveLogprobFunction
+    : public torch::autograd::Function<SelectiveLogprobFunction> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden,
+                               const at::Tensor& head,
+                               const at::Tensor& targets,
+                               const at::Tensor& temperatures,
+                               int64_t chunk_rows, bool entropy_gradient,
+                               bool form_slopes) {
+    const int64_t n = hidden.size(0);
+    at::Tensor logprobs = at::empty({n}, hidden.options());
+    at::Tensor entropy = at::empty({n}, hidden.options());
+    at::Tensor slope, entropy_slope;  // By hidden, [N, D].
+    if (form_slopes) slope = at::empty_like(hidden);
+    if (form_slopes && entropy_gradient) entropy_slope = at::empty_like(hidden);
+    ChunkBuffers buffers(std::min(chunk_rows, n), head.size(0),
+                         hidden.options());
+    for (int64_t begin = 0; begin < n; begin += chunk_rows) {
+      const int64_t rows = std::min(chunk_rows, n - begin);
+      const auto part = [&](const at::Tensor& x) {
+        return x.narrow(0, begin, rows);
+      };
+      const at::Tensor t = part(temperatures);
+      const at::Tensor lp = buffers.Logprobs(part(hidden), head, t);
+      part(logprobs).copy_(lp.gather(1, part(targets).unsqueeze(1)).squeeze(1));
+      const at::Tensor p = buffers.Probabilities(lp);
+      part(entropy).copy_(-RowDot(p, lp));
+      if (!form_slopes) continue;
+      at::Tensor out = part(slope);
+      at::mm_out(out, p, head);
+      out.neg_().add_(head.index_select(0, part(targets)));
+      out.div_(t.unsqueeze(1));
+      if (!entropy_gradient) continue;
+      at::Tensor entropy_out = part(entropy_slope);
+      at::mm_out(entropy_out, EntropySlope(p, lp, part(entropy)), head);
+      entropy_out.neg_().div_(t.unsqueeze(1));
+    }
+    ctx->saved_data["chunk_rows"] = chunk_rows;
+    ctx->saved_data["entropy_gradient"] = entropy_gradient;
+    if (form_slopes && !head.requires_grad()) {
+      ctx->save_for_backward({slope, entropy_slope});
+    } else if (form_slopes) {
+      ctx->save_for_backward(
+          {slope, entropy_slope, hidden, head, targets, temperatures});
+    }
+    if (!entropy_gradient) ctx->mark_non_differentiable({entropy});
+    return {logprobs, entropy};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const bool entropy_gradient = ctx->saved_data["entropy_gradient"].toBool();
+    at::Tensor by_logprob = grads[0];
+    at::Tensor by_entropy;
+    if (entropy_gradient && grads[1].defined()) by_entropy = grads[1];
+    at::Tensor hidden_grad = at::zeros_like(saved[0]);
+    if (by_logprob.defined()) {
+      hidden_grad.addcmul_(saved[0], by_logprob.unsqueeze(1));
+    }
+    if (by_entropy.defined()) {
+      hidden_grad.addcmul_(saved[1], by_entropy.unsqueeze(1));
+    }
+    at::Tensor head_grad;
+    if (saved.size() > 2) {
+      head_grad = HeadGradient(saved, by_logprob, by_entropy,
+                               ctx->saved_data["chunk_rows"].toInt());
+    }
+    return {hidden_grad,  head_grad,    at::Tensor(), at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static at::Tensor HeadGradient(const variable_list& saved,
+                                 const at::Tensor& by_logprob,
+                                 const at::Tensor& by_entropy,
+                                 int64_t chunk_rows) {
+    const at::Tensor &hidden = saved[2], &head = saved[3], &targets = saved[4],
+                     &temperatures = saved[5];
+    const int64_t n = hidden.size(0);
+    at::Tensor result = at::zeros_like(head);
+    ChunkBuffers buffers(std::min(chunk_rows, n), head.size(0),
+                         hidden.options());
+    for (int64_t begin = 0; begin < n; begin += chunk_rows) {
+      const int64_t rows = std::min(chunk_rows, n - begin);
+      const auto part = [&](const at::Tensor& x) {
+        return x.narrow(0, begin, rows);
+      };
+      const at::Tensor scaled = part(hidden) / part(temperatures).unsqueeze(1);
+      const at::Tensor lp =
+          buffers.Logprobs(part(hidden), head, part(temperatures));
+      at::Tensor p = buffers.Probabilities(lp);
+      at::Tensor entropy_part;
+      if (by_entropy.defined()) {
+        entropy_part = EntropySlope(p, lp, -RowDot(p, lp))
+                           .mul_(-part(by_entropy).unsqueeze(1));
+      }
+      if (by_logprob.defined()) {
+        const at::Tensor g = part(by_logprob).unsqueeze(1);
+        p.mul_(-g).scatter_add_(1, part(targets).unsqueeze(1), g);
+      } else {
+        p.zero_();
+      }
+      if (entropy_part.defined()) p.add_(entropy_part);
+      result.addmm_(p.t(), scaled);
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+TokenStatistics SelectiveLogprob(const at::Tensor& hidden,
+                                 const at::Tensor& head,
+                                 const at::Tensor& targets,
+                                 const at::Tensor& temperatures,
+                                 const SelectiveLogprobOptions& options) {
+  const bool form_slopes = at::GradMode::is_enabled() &&
+                           (hidden.requires_grad() || head.requires_grad());
+  variable_list out =
+      SelectiveLogprobFunction::apply(hidden, head, targets, temperatures,
+                                      std::max<int64_t>(options.chunk_rows, 1),
+                                      options.entropy_gradient, form_slopes);
+  return {out[0], out[1]};
+}
+
+}  // namespace mpo::rl
