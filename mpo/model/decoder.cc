@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/decoder.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/tensor/torch_errors.h"
+
+namespace mpo::model {
+namespace {
+
+// Finite, so that a block of keys that are all masked makes no NaN; any real
+// score beats it by more than exp can represent.
+constexpr double kMasked = -1e30;
+
+at::Tensor BiasAs(const at::Tensor& bias, at::ScalarType dtype) {
+  // Half precision ends at 65504.
+  return dtype == at::kHalf ? bias.clamp_min(-60000.0).to(dtype)
+                            : bias.to(dtype);
+}
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor scale =
+      at::rsqrt(wide.square().mean(-1, /*keepdim=*/true).add(eps));
+  return (wide * scale).to(x.scalar_type()) * weight;
+}
+
+// scale * (x A^T) B^T, or undefined where the module has no adapter.
+at::Tensor LoraDelta(const LoraAdapter* adapter, int64_t layer, Module module,
+                     const at::Tensor& x) {
+  if (adapter == nullptr) return {};
+  const LoraWeights& weights = adapter->weights(layer, module);
+  if (!weights.a.defined()) return {};
+  const at::Tensor low =
+      at::linear(x.to(weights.a.scalar_type()), weights.a) * adapter->scale();
+  return at::linear(low, weights.b).to(x.scalar_type());
+}
+
+at::Tensor Plus(const at::Tensor& y, const at::Tensor& delta) {
+  return delta.defined() ? y + delta : y;
+}
+
+struct Rotary {
+  at::Tensor cos;  // [batch, 1, length, head_dim / 2]
+  at::Tensor sin;
+};
+
+Rotary MakeRotary(const ModelConfig& config, const at::Tensor& positions,
+                  at::ScalarType dtype) {
+  const at::Tensor frequencies =
+      RotaryFrequencies(config).to(positions.device());
+  const at::Tensor angles =
+      positions.to(at::kFloat).unsqueeze(-1) * frequencies;
+  return {angles.cos().to(dtype).unsqueeze(1),
+          angles.sin().to(dtype).unsqueeze(1)};
+}
+
+at::Tensor Rotate(const at::Tensor& x, const Rotary& rotary) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor a = x.narrow(-1, 0, half);
+  const at::Tensor b = x.narrow(-1, half, half);
+  return at::cat(
+      {a * rotary.cos - b * rotary.sin, b * rotary.cos + a * rotary.sin}, -1);
+}
+
+at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
+                     int64_t index, const at::Tensor& x,
+                     const SequenceBatch& batch, const Rotary& rotary) {
+  const ModelConfig& c = model.config();
+  const LayerWeights& w = model.layer(index);
+  const int64_t b = x.size(0);
+  const int64_t s = x.size(1);
+  const at::Tensor qkv = at::linear(x, w.qkv, w.qkv_bias);
+  auto part = [&](Module module, int64_t begin, int64_t heads) {
+    return Plus(qkv.narrow(-1, begin, heads * c.head_dim),
+                LoraDelta(adapter, index, module, x))
+        .view({b, s, heads, c.head_dim})
+        .transpose(1, 2);
+  };
+  const at::Tensor q = Rotate(part(Module::kQ, 0, c.heads), rotary);
+  at::Tensor k = Rotate(part(Module::kK, c.q_size(), c.kv_heads), rotary);
+  at::Tensor v = part(Module::kV, c.q_size() + c.kv_size(), c.kv_heads);
+  if (c.heads != c.kv_heads) {
+    auto repeat = [&](const at::Tensor& t) {
+      return t.unsqueeze(2)
+          .expand({b, c.kv_heads, c.heads / c.kv_heads, s, c.head_dim})
+          .reshape({b, c.heads, s, c.head_dim});
+    };
+    k = repeat(k);
+    v = repeat(v);
+  }
+  const bool causal = !batch.bias.defined();
+  const at::Tensor out = at::scaled_dot_product_attention(
+      q, k, v,
+      causal ? std::optional<at::Tensor>()
+             : BiasAs(batch.bias, x.scalar_type()),
+      /*dropout_p=*/0.0, causal);
+  const at::Tensor joined = out.transpose(1, 2).reshape({b, s, c.q_size()});
+  return Plus(at::linear(joined, w.o),
+              LoraDelta(adapter, index, Module::kO, joined));
+}
+
+at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
+                       int64_t index, const at::Tensor& x) {
+  const LayerWeights& w = model.layer(index);
+  const int64_t size = model.config().intermediate_size;
+  const at::Tensor both = at::linear(x, w.gate_up);
+  const at::Tensor gate = Plus(both.narrow(-1, 0, size),
+                               LoraDelta(adapter, index, Module::kGate, x));
+  const at::Tensor up = Plus(both.narrow(-1, size, size),
+                             LoraDelta(adapter, index, Module::kUp, x));
+  const at::Tensor inner = at::silu(gate) * up;
+  return Plus(at::linear(inner, w.down),
+              LoraDelta(adapter, index, Module::kDown, inner));
+}
+
+}  // namespace
+
+absl::Status CheckTokens(const ModelConfig& config,
+                         const std::vector<int32_t>& tokens,
+                         std::string_view id) {
+  const std::string name(id);
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sequence '", name, "' has no tokens"));
+  }
+  if (static_cast<int64_t>(tokens.size()) > config.context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sequence '", name, "' has ", tokens.size(),
+                     " tokens, the context is ", config.context));
+  }
+  for (int32_t token : tokens) {
+    if (token < 0 || token >= config.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sequence '", name, "': token ", token,
+                       " is outside the vocabulary of ", config.vocab_size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SequenceBatch> PadSequences(
+    const std::vector<std::vector<int32_t>>& sequences, PaddingSide side,
+    const at::Device& device) {
+  size_t longest = 0;
+  for (const auto& sequence : sequences) {
+    if (sequence.empty())
+      return absl::InvalidArgumentError("a sequence has no tokens");
+    longest = std::max(longest, sequence.size());
+  }
+  if (sequences.empty())
+    return absl::InvalidArgumentError("no sequences to pad");
+  return tensor::CatchTorch("pad sequences", [&] {
+    const int64_t rows = static_cast<int64_t>(sequences.size());
+    const int64_t length = static_cast<int64_t>(longest);
+    SequenceBatch batch;
+    batch.tokens = at::zeros({rows, length}, at::kLong);
+    batch.positions = at::zeros({rows, length}, at::kLong);
+    batch.valid = at::zeros({rows, length}, at::kBool);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t size = static_cast<int64_t>(sequences[i].size());
+      const int64_t begin =
+          i * length + (side == PaddingSide::kLeft ? length - size : 0);
+      for (int64_t j = 0; j < size; ++j) {
+        batch.tokens.mutable_data_ptr<int64_t>()[begin + j] = sequences[i][j];
+        batch.positions.mutable_data_ptr<int64_t>()[begin + j] = j;
+        batch.valid.mutable_data_ptr<bool>()[begin + j] = true;
+      }
+    }
+    if (side == PaddingSide::kLeft && !batch.valid.all().item<bool>()) {
+      const at::Tensor causal = at::ones({length, length}, at::kBool).tril();
+      // The diagonal stays open: a padding row attends to itself and stays
+      // finite.
+      const at::Tensor open =
+          causal.logical_and(batch.valid.view({rows, 1, 1, length}))
+              .logical_or(at::eye(length, at::kBool));
+      batch.bias = at::zeros({rows, 1, length, length}, at::kFloat)
+                       .masked_fill_(open.logical_not(), kMasked);
+    }
+    batch.tokens = batch.tokens.to(device);
+    batch.positions = batch.positions.to(device);
+    batch.valid = batch.valid.to(device);
+    if (batch.bias.defined()) batch.bias = batch.bias.to(device);
+    return batch;
+  });
+}
+
+at::Tensor RotaryFrequencies(const ModelConfig& config) {
+  const int64_t half = config.head_dim / 2;
+  at::Tensor out = at::empty({half}, at::kFloat);
+  for (int64_t i = 0; i < half; ++i) {
+    // Float32 steps as in the reference implementation, so that long contexts
+    // agree.
+    const float exponent =
+        static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
+    float frequency =
+        1.0F / std::pow(static_cast<float>(config.rope_theta), exponent);
+    if (config.rope_scaling.has_value()) {
+      const RopeScaling& s = *config.rope_scaling;
+      const double plain = frequency;
+      double scaled = plain / s.factor;
+      if (s.kind == RopeScaling::Kind::kLlama3) {
+        const double wavelength = 2 * M_PI / plain;
+        const double context = static_cast<double>(s.original_context);
+        const double smooth =
+            std::clamp((context / wavelength - s.low_freq_factor) /
+                           (s.high_freq_factor - s.low_freq_factor),
+                       0.0, 1.0);
+        scaled = (1 - smooth) * scaled + smooth * plain;
+      }
+      frequency = static_cast<float>(scaled);
+    }
+    out.mutable_data_ptr<float>()[i] = frequency;
+  }
+  return out;
+}
+
+at::Tensor Embed(const LanguageModel& model, const at::Tensor& tokens) {
+  return at::embedding(model.embedding(), tokens);
+}
+
+at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
+                         const at::Tensor& hidden, const SequenceBatch& batch,
+                         int64_t first_layer, int64_t last_layer) {
+  const double eps = model.config().rms_norm_eps;
+  const Rotary rotary =
+      MakeRotary(model.config(), batch.positions, hidden.scalar_type());
+  at::Tensor x = hidden;
+  for (int64_t i = first_layer; i < last_layer; ++i) {
+    const LayerWeights& w = model.layer(i);
+    x = x + Attention(model, adapter, i, RmsNorm(x, w.input_norm, eps), batch,
+                      rotary);
+    x = x + FeedForward(model, adapter, i, RmsNorm(x, w.post_norm, eps));
+  }
+  return x;
+}
+
+at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden) {
+  return RmsNorm(hidden, model.final_norm(), model.config().rms_norm_eps);
+}
+
+at::Tensor Head(const LanguageModel& model, const at::Tensor& normed) {
+  return at::linear(normed, model.head());
+}
+
+at::Tensor Forward(const LanguageModel& model, const LoraAdapter* adapter,
+                   const SequenceBatch& batch) {
+  const at::Tensor hidden =
+      ForwardLayers(model, adapter, Embed(model, batch.tokens), batch, 0,
+                    model.config().layers);
+  return Head(model, FinalNorm(model, hidden));
+}
+
+}  // namespace mpo::model

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "mpo/model/language_model.h"
+#include "mpo/model/lora.h"
+
+namespace mpo::model {
+
+// The differentiable forward pass, by layer range, for training and for tests
+// (generation has its own engine). Pure functions of their arguments, so
+// thread-safe; LibTorch's exceptions pass through: callers wrap their work in
+// tensor::CatchTorch. Whether gradients flow is the caller's grad mode.
+
+// A padded batch of sequences and what the layers need to know about it.
+struct SequenceBatch {
+  at::Tensor tokens;     // [batch, length] int64; 0 at padding.
+  at::Tensor valid;      // [batch, length] bool; false at padding.
+  at::Tensor positions;  // [batch, length] int64: index within the sequence.
+  // [batch, 1, length, length] added to the scores; undefined = causal only,
+  // which is enough when no padding stands left of a token.
+  at::Tensor bias;
+};
+
+enum class PaddingSide { kRight, kLeft };
+
+// Pads sequences to the longest. Right padding costs no mask; left padding
+// gets one under which padding reaches no token. INVALID_ARGUMENT for no or an
+// empty sequence, RESOURCE_EXHAUSTED when memory is short.
+absl::StatusOr<SequenceBatch> PadSequences(
+    const std::vector<std::vector<int32_t>>& sequences,
+    PaddingSide side = PaddingSide::kRight,
+    const at::Device& device = at::kCPU);
+
+// OK when every token is in [0, vocabulary) and every sequence has 1 to
+// context tokens. INVALID_ARGUMENT names `id`, the token or the lengths.
+absl::Status CheckTokens(const ModelConfig& config,
+                         const std::vector<int32_t>& tokens,
+                         std::string_view id);
+
+// Rows of the embedding: [batch, length, hidden].
+at::Tensor Embed(const LanguageModel& model, const at::Tensor& tokens);
+
+// Decoder layers [first_layer, last_layer) on `hidden` [batch, length,
+// hidden]; `adapter` null = the base, the reference policy. Two calls over
+// adjacent ranges equal one: run the trunk [0, adapter->first_layer()) once
+// under no_grad and reuse its output. Rows at padding hold finite rubbish.
+at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
+                         const at::Tensor& hidden, const SequenceBatch& batch,
+                         int64_t first_layer, int64_t last_layer);
+
+// The norm before the head, on [..., hidden].
+at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden);
+
+// Logits [..., vocabulary] of hidden states that FinalNorm returned. Select
+// the rows first: logits of a whole batch are large.
+at::Tensor Head(const LanguageModel& model, const at::Tensor& normed);
+
+// All of the above: logits [batch, length, vocabulary]. For tests and small
+// models.
+at::Tensor Forward(const LanguageModel& model, const LoraAdapter* adapter,
+                   const SequenceBatch& batch);
+
+// Rotary frequencies [head_dim / 2], float32, with the configuration's scaling.
+at::Tensor RotaryFrequencies(const ModelConfig& config);
+
+}  // namespace mpo::model

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mpo/model/model_config.h"
+#include "mpo/tensor/codec.h"
+
+namespace mpo::model {
+
+// Weights of one decoder layer, laid out so that one product serves several
+// projections. Matrices are [out, in] as in Hugging Face files.
+struct LayerWeights {
+  at::Tensor input_norm;  // [hidden]
+  at::Tensor qkv;         // [q + 2 kv, hidden]: rows of q, then k, then v.
+  at::Tensor qkv_bias;    // [q + 2 kv]; undefined where the model has none.
+  at::Tensor o;           // [hidden, q]
+  at::Tensor post_norm;   // [hidden]
+  at::Tensor gate_up;     // [2 intermediate, hidden]: rows of gate, then up.
+  at::Tensor down;        // [hidden, intermediate]
+};
+
+struct LoadOptions {
+  at::ScalarType dtype = at::kFloat;  // kFloat, kBFloat16 or kHalf.
+  at::Device device = at::kCPU;
+};
+
+// The weights of a decoder. Immutable and thread-safe through the const
+// interface, so policy, reference and judge share one copy; adapters lie
+// beside it (LoraAdapter).
+class LanguageModel {
+ public:
+  // Reads a Hugging Face directory (config.json, model.safetensors or the
+  // shards of model.safetensors.index.json). NOT_FOUND for a missing file,
+  // INVALID_ARGUMENT for a configuration or file that is not understood, a
+  // missing or unexpected tensor, a shape that disagrees with the
+  // configuration (file, tensor, expected, found), RESOURCE_EXHAUSTED when
+  // memory is short.
+  static absl::StatusOr<std::shared_ptr<const LanguageModel>> Load(
+      const std::filesystem::path& directory, const LoadOptions& options = {});
+
+  // From tensors named as in Hugging Face files. INVALID_ARGUMENT as Load.
+  static absl::StatusOr<std::shared_ptr<const LanguageModel>> FromTensors(
+      const ModelConfig& config,
+      const std::vector<tensor::NamedTensor>& tensors,
+      const LoadOptions& options = {});
+
+  // Matrices N(0, initializer_range), norms 1, biases 0; the same weights for
+  // the same seed on every machine. INVALID_ARGUMENT for a bad configuration.
+  static absl::StatusOr<std::shared_ptr<const LanguageModel>> Random(
+      const ModelConfig& config, uint64_t seed,
+      const LoadOptions& options = {});
+
+  // Writes config.json, generation_config.json and model.safetensors, which
+  // Load and transformers read back; other files of the directory stay.
+  absl::Status Save(const std::filesystem::path& directory) const;
+
+  // A deep copy whose tensors are leaves that require grad: full-weight
+  // training. Update them in place through Parameters() under no_grad.
+  absl::StatusOr<std::shared_ptr<LanguageModel>> TrainableCopy() const;
+
+  const ModelConfig& config() const { return config_; }
+  const at::Tensor& embedding() const {
+    return embedding_;
+  }                                                 // [vocabulary, hidden]
+  const at::Tensor& head() const { return head_; }  // [vocabulary, hidden]
+  const at::Tensor& final_norm() const { return final_norm_; }  // [hidden]
+  const LayerWeights& layer(int64_t index) const { return layers_.at(index); }
+  at::ScalarType dtype() const { return embedding_.scalar_type(); }
+  at::Device device() const { return embedding_.device(); }
+
+  // Every weight tensor once, in the fused layout and a stable order; the
+  // tensors share memory with the model.
+  std::vector<tensor::NamedTensor> Parameters() const;
+
+  // Every weight under its Hugging Face name in a stable order; views that
+  // share memory with the model. A tied head is left out.
+  std::vector<tensor::NamedTensor> StateDict() const;
+
+  // Digest of StateDict (see tensor::Digest).
+  absl::StatusOr<std::string> Digest() const {
+    return tensor::Digest(StateDict());
+  }
+
+ private:
+  explicit LanguageModel(ModelConfig config) : config_(std::move(config)) {}
+  void Allocate(const LoadOptions& options);
+
+  ModelConfig config_;
+  at::Tensor embedding_;
+  at::Tensor head_;
+  at::Tensor final_norm_;
+  std::vector<LayerWeights> layers_;
+};
+
+}  // namespace mpo::model

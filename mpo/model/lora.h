@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mpo/model/language_model.h"
+#include "mpo/model/model_config.h"
+#include "mpo/tensor/codec.h"
+
+namespace mpo::model {
+
+// The linear layers of a decoder layer that may carry an adapter.
+enum class Module { kQ, kK, kV, kO, kGate, kUp, kDown };
+inline constexpr int kModules = 7;
+
+struct LoraConfig {
+  int64_t rank = 16;   // >= 1.
+  double alpha = 32;   // > 0.
+  int64_t layers = 0;  // Adapters sit in the top `layers` layers; 0 = in all.
+  std::vector<std::string> target_modules = {"q_proj",   "k_proj",    "v_proj",
+                                             "o_proj",   "gate_proj", "up_proj",
+                                             "down_proj"};
+  bool rank_stabilised = false;  // Scale alpha / sqrt(rank), not alpha / rank.
+  bool operator==(const LoraConfig&) const = default;
+};
+
+// adapter_config.json of PEFT, both ways. Parsing gives INVALID_ARGUMENT for
+// what is not supported (bias, DoRA, dropout is ignored, other modules).
+std::string ToPeftJson(const LoraConfig& config, const ModelConfig& model);
+absl::StatusOr<LoraConfig> ParsePeftJson(std::string_view json,
+                                         const ModelConfig& model,
+                                         std::string_view source);
+
+// y += scale * (x A^T) B^T on one linear layer.
+struct LoraWeights {
+  at::Tensor a;  // [rank, in]; undefined where the module has no adapter.
+  at::Tensor b;  // [out, rank]
+};
+
+// A low-rank update of a LanguageModel; float32 leaves that require grad. The
+// reference policy is the base without it. Thread-safe to read; the owner
+// alone may write the tensors (an optimiser, under no_grad).
+class LoraAdapter {
+ public:
+  // A ~ N(0, 1 / in_features), B = 0: the adapter starts as the identity. The
+  // same tensors for the same seed on every machine. INVALID_ARGUMENT for a
+  // bad rank, alpha, number of layers or module.
+  static absl::StatusOr<std::shared_ptr<LoraAdapter>> Create(
+      const LoraConfig& config, const ModelConfig& model, uint64_t seed);
+
+  // From tensors named as Parameters() names them, in any order; copies them.
+  // INVALID_ARGUMENT for a missing or unexpected name or a wrong shape.
+  static absl::StatusOr<std::shared_ptr<LoraAdapter>> FromTensors(
+      const LoraConfig& config, const ModelConfig& model,
+      const std::vector<tensor::NamedTensor>& tensors);
+
+  // Reads a PEFT directory (adapter_config.json, adapter_model.safetensors).
+  // NOT_FOUND for a missing file, INVALID_ARGUMENT as above.
+  static absl::StatusOr<std::shared_ptr<LoraAdapter>> Load(
+      const std::filesystem::path& directory, const ModelConfig& model);
+
+  // Writes a directory that Load and Python's PEFT read.
+  absl::Status Save(const std::filesystem::path& directory) const;
+
+  const LoraConfig& config() const { return config_; }
+  const ModelConfig& model_config() const { return model_; }
+  double scale() const;
+  // Lowest layer with an adapter: layers below it are the shared trunk.
+  int64_t first_layer() const { return first_layer_; }
+  // Weights of a module; both undefined below first_layer() and where the
+  // module is not a target.
+  const LoraWeights& weights(int64_t layer, Module module) const {
+    return layers_[layer][static_cast<int>(module)];
+  }
+
+  // Every tensor under its PEFT name
+  // ("base_model.model.model.layers.3.mlp.up_proj.lora_A.weight") in a stable
+  // order: by layer, by module as in Module, A before B. Shares memory.
+  std::vector<tensor::NamedTensor> Parameters() const;
+
+  // Digest of Parameters() (see tensor::Digest).
+  absl::StatusOr<std::string> Digest() const {
+    return tensor::Digest(Parameters());
+  }
+
+  // A deep copy: a snapshot that training does not touch.
+  absl::StatusOr<std::shared_ptr<LoraAdapter>> Clone() const;
+
+ private:
+  LoraAdapter(LoraConfig config, ModelConfig model);
+
+  LoraConfig config_;
+  ModelConfig model_;
+  int64_t first_layer_ = 0;
+  std::vector<std::array<LoraWeights, kModules>> layers_;
+};
+
+// The base with the adapter added into its weights: W + scale B A.
+// INVALID_ARGUMENT when the adapter was made for another shape.
+absl::StatusOr<std::shared_ptr<const LanguageModel>> Merge(
+    const LanguageModel& base, const LoraAdapter& adapter);
+
+// OK when the adapter fits the model; INVALID_ARGUMENT says what differs.
+absl::Status CheckFits(const LoraAdapter& adapter, const ModelConfig& model);
+
+}  // namespace mpo::model

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mpo/tensor/codec.h"
+
+namespace mpo::model {
+
+// Where one tensor lies in a safetensors file.
+struct SafetensorsEntry {
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;  // Bytes from the end of the header.
+  uint64_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, SafetensorsEntry> entries;
+  std::map<std::string, std::string> metadata;
+};
+
+// Parses the JSON part of a file whose tensors take `payload_bytes`. Strict:
+// UTF-8 that begins with '{', no duplicate keys, known dtypes, sizes that
+// match shape and dtype, ranges that cover the payload without overlap, hole
+// or remainder, metadata of strings only. INVALID_ARGUMENT names `source` and
+// the tensor.
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
+    std::string_view json, uint64_t payload_bytes, std::string_view source);
+
+// A safetensors file, memory-mapped. Immutable and thread-safe; the map lasts
+// as long as the object.
+class SafetensorsFile {
+ public:
+  // NOT_FOUND when the file is missing, INVALID_ARGUMENT when it breaks the
+  // format (truncated, lying header, header over 100 MB), UNAVAILABLE when it
+  // cannot be mapped.
+  static absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Open(
+      const std::filesystem::path& path);
+  ~SafetensorsFile();
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const SafetensorsHeader& header() const { return header_; }
+  const std::filesystem::path& path() const { return path_; }
+
+  // Copies a tensor into `target`, converting its dtype, and lets the system
+  // drop the pages read, so that loading needs little more than the weights.
+  // NOT_FOUND when there is no such tensor, INVALID_ARGUMENT when the shapes
+  // differ, or the values are not finite.
+  absl::Status Read(const std::string& name, at::Tensor target) const;
+
+  // A copy of a tensor as it is stored. NOT_FOUND, or INVALID_ARGUMENT when a
+  // value is not finite.
+  absl::StatusOr<at::Tensor> Read(const std::string& name) const;
+
+ private:
+  SafetensorsFile() = default;
+  absl::StatusOr<at::Tensor> View(const std::string& name) const;
+  void DropPages(const at::Tensor& view) const;
+
+  std::filesystem::path path_;
+  void* map_ = nullptr;
+  uint64_t size_ = 0;
+  const char* payload_ = nullptr;
+  SafetensorsHeader header_;
+};
+
+// Bytes of a safetensors file. INVALID_ARGUMENT for a duplicate name or a
+// dtype without a name.
+absl::StatusOr<std::string> EncodeSafetensors(
+    const std::vector<tensor::NamedTensor>& tensors);
+
+// Writes such a file so that a crash leaves the old or the new one.
+absl::Status WriteSafetensors(const std::filesystem::path& path,
+                              const std::vector<tensor::NamedTensor>& tensors);
+
+}  // namespace mpo::model
