@@ -171,6 +171,11 @@ double SentenceShape(const std::string& response, size_t words,
                     : static_cast<double>(formed) / static_cast<double>(words);
 }
 
+double AboutSubject(double gain, const GoldConstants& constants) {
+  return Logistic((gain - constants.subject_middle) / constants.subject_width) *
+         Logistic((constants.copy_middle - gain) / constants.copy_width);
+}
+
 absl::StatusOr<GoldScore> EssayGold(const Prompt& prompt,
                                     const std::string& response,
                                     const BaseStatistics& statistics,
@@ -200,10 +205,8 @@ absl::StatusOr<GoldScore> EssayGold(const Prompt& prompt,
       {"new_content", ContentWords(words, keys, constants)},
       {"key_terms_once", KeyTermsOnce(words, keys, constants)},
       {"sentence_shape", SentenceShape(response, words.size(), constants)},
-      {"about_subject", words.empty() ? 0.0
-                                      : Logistic((statistics.subject_gain -
-                                                  constants.subject_middle) /
-                                                 constants.subject_width)}};
+      {"about_subject",
+       words.empty() ? 0.0 : AboutSubject(statistics.subject_gain, constants)}};
   double logs = 0;
   for (const auto& [name, part] : gold.parts) {
     logs += std::log(std::max(constants.part_floor, part));

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "mpo/evaluation/subject.h"
+
 namespace mpo::evaluation {
 namespace {
 
@@ -48,10 +50,10 @@ TEST_CASE("Gold is high for a plain good essay and low for stuffing",
 
 TEST_CASE("Gold is the geometric mean of its parts, each floored",
           "[evaluation]") {
-  auto gold = Gold(Essay(), kGood, {-2.0, 5.0, 1.0});
+  auto gold = Gold(Essay(), kGood, {-2.0, 5.0, 0.6});
   REQUIRE(gold.ok());
   CHECK(Part(*gold, "natural") == Approx(0.5));
-  CHECK(Part(*gold, "about_subject") == Approx(0.5));
+  CHECK(Part(*gold, "about_subject") == Approx(0.5).margin(0.001));
   double logs = 0;
   for (const auto& [name, part] : gold->parts) {
     logs += std::log(std::max(0.02, part));
@@ -84,10 +86,24 @@ TEST_CASE("Each part of gold sees the fault it is for", "[evaluation]") {
     CHECK(Part(*gold, "sentence_shape") == Approx(6.0 / 8));
   }
   SECTION("a text that says nothing of the claim loses the sixth part") {
-    auto gold = Gold(Essay(), kGood, {-2.0, 3.5, -0.5});
+    auto gold = Gold(Essay(), kGood, {-2.0, 3.5, -0.4});
+    REQUIRE(gold.ok());
+    CHECK(Part(*gold, "about_subject") < 0.1);
+    CHECK(gold->value < 10 * std::pow(0.1, 1.0 / 6));
+  }
+  SECTION("so does a text that copies the claim") {
+    auto gold = Gold(Essay(), kGood, {-2.0, 3.5, 5.0});
     REQUIRE(gold.ok());
     CHECK(Part(*gold, "about_subject") < 0.02);
   }
+}
+
+TEST_CASE("The subject is probed as a conclusion, with and without the text",
+          "[evaluation]") {
+  const SubjectProbe probe = MakeSubjectProbe(Essay(), "Parks help.");
+  CHECK(probe.alone == "In short:");
+  CHECK(probe.after_text == "Parks help.\nIn short:");
+  CHECK(probe.target == " cities should build more parks");
 }
 
 TEST_CASE("Gold of math is 10 for the right number, else 0", "[evaluation]") {

@@ -82,7 +82,8 @@ struct BaseStatistics {
   // tokens where there are fewer.
   double worst_window_surprise = 0;
   // Mean log-prob gain (nats a token) of the prompt's subject when the text
-  // precedes it, against the subject alone. 0 where there is no subject.
+  // precedes it, against the subject alone, framed as in
+  // mpo/evaluation/subject.h. 0 where there is no subject.
   double subject_gain = 0;
   bool operator==(const BaseStatistics&) const = default;
 };
