@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/prompt_lines.h"
+
+#include <catch2/catch.hpp>
+
+namespace mpo::cli {
+namespace {
+
+std::string Problem(const std::string& text) {
+  const auto lines = ParsePromptLines(text, "in.jsonl");
+  REQUIRE(absl::IsInvalidArgument(lines.status()));
+  return std::string(lines.status().message());
+}
+
+}  // namespace
+
+TEST_CASE("ParsePromptLines reads the three kinds of prompt", "[cli]") {
+  const auto lines = ParsePromptLines(
+      "{\"id\": \"a\", \"prompt\": \"Hello\"}\n\n"
+      "{\"id\": 2, \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n"
+      "{\"id\": \"c\", \"tokens\": [1, 2]}",
+      "in.jsonl");
+  REQUIRE(lines.ok());
+  REQUIRE(lines->size() == 3);
+  CHECK((*lines)[0].text == "Hello");
+  CHECK((*lines)[1].id == "2");
+  CHECK((*lines)[1].messages == std::vector<ChatMessage>{{"user", "Hi"}});
+  CHECK((*lines)[2].tokens == std::vector<int32_t>{1, 2});
+}
+
+TEST_CASE("ParsePromptLines names file, line and problem", "[cli]") {
+  using Catch::Contains;
+  CHECK_THAT(Problem(""), Contains("in.jsonl: expected JSON lines"));
+  CHECK_THAT(Problem("\n{"), Contains("in.jsonl:2: not valid JSON"));
+  CHECK_THAT(Problem("[]"), Contains("expected a JSON object"));
+  CHECK_THAT(Problem("{\"id\": \"a\"}"), Contains("got 0"));
+  CHECK_THAT(Problem("{\"prompt\": \"x\"}"), Contains("expected an id"));
+  CHECK_THAT(Problem("{\"id\": \"a\", \"prompt\": \"x\", \"tokens\": [1]}"),
+             Contains("got 2"));
+  CHECK_THAT(Problem("{\"id\": \"a\", \"prompt\": 5}"), Contains("in.jsonl:1"));
+  CHECK_THAT(Problem("{\"id\": \"a\", \"text\": \"x\"}"),
+             Contains("unknown field \"text\""));
+  CHECK_THAT(Problem("{\"id\": \"a\", \"messages\": []}"),
+             Contains("at least one"));
+  CHECK_THAT(Problem("{\"id\": \"a\", \"prompt\": \"x\"}\n"
+                     "{\"id\": \"a\", \"prompt\": \"y\"}"),
+             Contains("in.jsonl:2: id \"a\" was used before"));
+}
+
+TEST_CASE("ParseTokenizeLine reads text, messages or ids", "[cli]") {
+  CHECK(ParseTokenizeLine("{\"text\": \"x\"}", "stdin:1")->text == "x");
+  CHECK(ParseTokenizeLine("{\"ids\": [5]}", "stdin:1")->tokens ==
+        std::vector<int32_t>{5});
+  CHECK(absl::IsInvalidArgument(
+      ParseTokenizeLine("{\"prompt\": \"x\"}", "stdin:1").status()));
+}
+
+}  // namespace mpo::cli
