@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/generation/engine.h"
+
+#include <torch/torch.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/model/decoder.h"
+
+namespace mpo::generation {
+namespace {
+
+model::ModelConfig TinyConfig() {
+  model::ModelConfig c;
+  c.vocab_size = 97;
+  c.hidden_size = 32;
+  c.intermediate_size = 48;
+  c.layers = 3;
+  c.heads = 4;
+  c.kv_heads = 2;
+  c.head_dim = 10;  // Not a whole vector: the padding of values is used.
+  c.context = 128;
+  c.initializer_range = 0.3;
+  c.eos_tokens = {2};
+  return c;
+}
+
+std::shared_ptr<const model::LanguageModel> TinyModel(
+    model::ModelConfig config = TinyConfig()) {
+  auto tiny = model::LanguageModel::Random(config, 7);
+  REQUIRE(tiny.ok());
+  return *tiny;
+}
+
+std::unique_ptr<Engine> MakeEngine(
+    EngineOptions options = {},
+    std::shared_ptr<const model::LanguageModel> model = nullptr) {
+  if (!options.stop_tokens.has_value()) options.stop_tokens.emplace();
+  auto engine = Engine::Create(model != nullptr ? model : TinyModel(), options);
+  REQUIRE(engine.ok());
+  return *std::move(engine);
+}
+
+std::vector<int32_t> Prompt(int length, int seed = 1) {
+  std::vector<int32_t> tokens(length);
+  for (int i = 0; i < length; ++i)
+    tokens[i] = (i * 31 + seed * 17 + i * i * seed) % 97;
+  return tokens;
+}
+
+std::vector<GenerationRequest> Requests(int count, int length = 21) {
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < count; ++i) {
+    requests.push_back({.id = absl::StrCat("s", i),
+                        .prompt_tokens = Prompt(length + i % 5, i),
+                        .seed = static_cast<uint64_t>(100 + i)});
+  }
+  return requests;
+}
+
+std::vector<GenerationResult> Generate(
+    Engine& engine, const std::vector<GenerationRequest>& r,
+    SamplingOptions sampling = {.temperature = 1.0, .max_new_tokens = 40},
+    const model::LoraAdapter* adapter = nullptr) {
+  auto results = engine.Generate(r, sampling, adapter);
+  REQUIRE(results.ok());
+  for (const auto& result : *results) CHECK(result.status.ok());
+  return *results;
+}
+
+std::shared_ptr<model::LoraAdapter> RandomAdapter() {
+  auto adapter = model::LoraAdapter::Create(
+      {.rank = 3, .alpha = 6, .layers = 2}, TinyConfig(), 5);
+  REQUIRE(adapter.ok());
+  at::NoGradGuard no_grad;
+  for (auto& named : (*adapter)->Parameters()) {
+    named.tensor.add_(0.2 *
+                      at::sin(at::arange(named.tensor.numel(), at::kFloat))
+                          .view(named.tensor.sizes()));
+  }
+  return *adapter;
+}
+
+// Log-probs of a response under the differentiable decoder.
+std::vector<float> DecoderLogProbs(const std::vector<int32_t>& prompt,
+                                   const std::vector<int32_t>& response,
+                                   double temperature,
+                                   const model::LoraAdapter* adapter) {
+  at::NoGradGuard no_grad;
+  auto model = TinyModel();
+  std::vector<int32_t> all = prompt;
+  all.insert(all.end(), response.begin(), response.end());
+  auto batch = model::PadSequences({all});
+  REQUIRE(batch.ok());
+  const at::Tensor logps = at::log_softmax(
+      model::Forward(*model, adapter, *batch)[0] / temperature, -1);
+  std::vector<float> out;
+  for (size_t i = 0; i < response.size(); ++i) {
+    out.push_back(logps[prompt.size() - 1 + i][response[i]].item<float>());
+  }
+  return out;
+}
+
+void CheckClose(const std::vector<float>& a, const std::vector<float>& b,
+                double margin = 2e-4) {
+  REQUIRE(a.size() == b.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    CHECK(a[i] == Approx(b[i]).margin(margin));
+}
+
+TEST_CASE(
+    "log-probs of generated tokens equal the decoder's, with and without "
+    "adapter",
+    "[generation]") {
+  auto engine = MakeEngine();
+  auto adapter = RandomAdapter();
+  for (const model::LoraAdapter* a :
+       {static_cast<model::LoraAdapter*>(nullptr), adapter.get()}) {
+    const auto requests = Requests(6);
+    const auto results = Generate(
+        *engine, requests, {.temperature = 0.7, .max_new_tokens = 30}, a);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      CHECK(results[i].tokens.size() == 30);
+      CHECK(results[i].finish_reason == FinishReason::kLength);
+      CheckClose(results[i].logprobs,
+                 DecoderLogProbs(requests[i].prompt_tokens, results[i].tokens,
+                                 0.7, a));
+      CheckClose(results[i].untempered_logprobs,
+                 DecoderLogProbs(requests[i].prompt_tokens, results[i].tokens,
+                                 1.0, a));
+    }
+  }
+}
+
+TEST_CASE(
+    "an adapter beside the weights generates what the merged weights generate",
+    "[generation]") {
+  auto adapter = RandomAdapter();
+  auto merged = model::Merge(*TinyModel(), *adapter);
+  REQUIRE(merged.ok());
+  auto beside = MakeEngine();
+  auto inside = MakeEngine({}, *merged);
+  const auto a =
+      Generate(*beside, Requests(4), {.temperature = 0, .max_new_tokens = 30},
+               adapter.get());
+  const auto b =
+      Generate(*inside, Requests(4), {.temperature = 0, .max_new_tokens = 30});
+  for (size_t i = 0; i < a.size(); ++i) CHECK(a[i].tokens == b[i].tokens);
+}
+
+TEST_CASE("the same call gives the same bits", "[generation]") {
+  auto engine = MakeEngine();
+  const auto a = Generate(*engine, Requests(9));
+  const auto b = Generate(*engine, Requests(9));
+  for (size_t i = 0; i < a.size(); ++i) {
+    CHECK(a[i].tokens == b[i].tokens);
+    CHECK(a[i].logprobs == b[i].logprobs);
+  }
+}
+
+TEST_CASE("a sample's tokens do not depend on its neighbours", "[generation]") {
+  auto engine = MakeEngine();
+  const auto requests = Requests(8);
+  const auto together = Generate(*engine, requests);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    CHECK(Generate(*engine, {requests[i]})[0].tokens == together[i].tokens);
+  }
+  auto reseeded = requests;
+  for (size_t i = 1; i < reseeded.size(); ++i) reseeded[i].seed += 1000;
+  const auto other = Generate(*engine, reseeded);
+  CHECK(other[0].tokens == together[0].tokens);
+  CHECK(other[1].tokens != together[1].tokens);
+}
+
+TEST_CASE(
+    "replicas share the prefill of their prompt and equal separate prompts",
+    "[generation]") {
+  auto engine = MakeEngine();
+  for (int length :
+       {16, 21, 1}) {  // A whole page, a page and a part, one token.
+    std::vector<GenerationRequest> replicas;
+    for (uint64_t i = 0; i < 4; ++i) {
+      replicas.push_back(
+          {.id = "r", .prompt_tokens = Prompt(length), .seed = i});
+    }
+    const auto shared = Generate(*engine, replicas);
+    CHECK(engine->statistics().prompt_tokens == length);
+    for (size_t i = 0; i < replicas.size(); ++i) {
+      const auto alone = Generate(*engine, {replicas[i]});
+      CHECK(alone[0].tokens == shared[i].tokens);
+      CheckClose(alone[0].logprobs, shared[i].logprobs);
+    }
+    CHECK(shared[0].tokens != shared[1].tokens);
+  }
+}
+
+TEST_CASE(
+    "few places, small prefill passes and a tight cache change nothing but "
+    "time",
+    "[generation]") {
+  auto wide = MakeEngine();
+  auto narrow = MakeEngine({.max_rows = 3, .prefill_tokens = 16});
+  const auto requests = Requests(10);
+  const auto a = Generate(*wide, requests);
+  const auto b = Generate(*narrow, requests);
+  const uint64_t page = wide->statistics().kv_bytes_per_token * 16;
+  auto tight = MakeEngine({.kv_cache_bytes = 9 * page});
+  const auto c = Generate(*tight, requests);
+  CHECK(tight->statistics().kv_cache_bytes <= 9 * page);
+  for (size_t i = 0; i < a.size(); ++i) {
+    CHECK(a[i].tokens == b[i].tokens);
+    CHECK(a[i].tokens == c[i].tokens);
+  }
+}
+
+TEST_CASE("a sample ends at a stop token, which it keeps", "[generation]") {
+  std::vector<int32_t> all(97);
+  std::iota(all.begin(), all.end(), 0);
+  auto engine = MakeEngine({.stop_tokens = all});
+  std::set<std::string> seen;
+  auto results = engine->Generate(
+      Requests(3), {.temperature = 1, .max_new_tokens = 9}, nullptr, {},
+      [&](const GenerationResult& r) { seen.insert(r.id); });
+  REQUIRE(results.ok());
+  for (const auto& result : *results) {
+    CHECK(result.tokens.size() == 1);
+    CHECK(result.finish_reason == FinishReason::kStop);
+  }
+  CHECK(seen == std::set<std::string>{"s0", "s1", "s2"});
+}
+
+TEST_CASE("a response is cut where the context ends", "[generation]") {
+  auto engine = MakeEngine();
+  const auto results = Generate(
+      *engine, {{.id = "long", .prompt_tokens = Prompt(120), .seed = 1}});
+  CHECK(results[0].tokens.size() == 8);
+  CHECK(results[0].finish_reason == FinishReason::kLength);
+}
+
+TEST_CASE("a bad prompt fails alone and says why", "[generation]") {
+  auto engine = MakeEngine();
+  auto requests = Requests(4);
+  requests[0].prompt_tokens = Prompt(128);
+  requests[1].prompt_tokens.clear();
+  requests[2].prompt_tokens[3] = 97;
+  auto results =
+      engine->Generate(requests, {.temperature = 1, .max_new_tokens = 4});
+  REQUIRE(results.ok());
+  for (int i = 0; i < 3; ++i) {
+    CHECK((*results)[i].finish_reason == FinishReason::kFailed);
+    CHECK((*results)[i].status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK(std::string((*results)[i].status.message())
+              .find(absl::StrCat("s", i)) != std::string::npos);
+  }
+  CHECK(std::string((*results)[0].status.message()).find("128") !=
+        std::string::npos);
+  CHECK((*results)[3].status.ok());
+  CHECK(engine->Generate({}, {.temperature = 1})->empty());
+}
+
+TEST_CASE(
+    "a sample that the cache can never hold is RESOURCE_EXHAUSTED, others go "
+    "on",
+    "[generation]") {
+  auto probe = MakeEngine();
+  Generate(*probe, Requests(1));
+  auto engine = MakeEngine(
+      {.kv_cache_bytes = 5 * 16 * probe->statistics().kv_bytes_per_token});
+  std::vector<GenerationRequest> requests = {
+      {.id = "big", .prompt_tokens = Prompt(100)},
+      {.id = "small", .prompt_tokens = Prompt(8)}};
+  auto results =
+      engine->Generate(requests, {.temperature = 1, .max_new_tokens = 10});
+  REQUIRE(results.ok());
+  CHECK((*results)[0].status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK((*results)[1].tokens.size() == 10);
+  auto scores = engine->LogProbs(
+      {{.id = "big", .tokens = Prompt(100), .first_scored = 4}});
+  REQUIRE(scores.ok());
+  CHECK((*scores)[0].status.code() == absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE("NaN in the logits fails the sample with DATA_LOSS", "[generation]") {
+  auto base = TinyModel();
+  auto broken = base->TrainableCopy();
+  REQUIRE(broken.ok());
+  {
+    at::NoGradGuard no_grad;
+    for (auto& named : (*broken)->Parameters()) {
+      if (named.name == "model.embed_tokens.weight") named.tensor[5].fill_(NAN);
+    }
+  }
+  auto engine = MakeEngine({}, *broken);
+  auto results = engine->Generate({{.id = "bad", .prompt_tokens = {5, 6}}},
+                                  {.temperature = 1});
+  REQUIRE(results.ok());
+  CHECK((*results)[0].status.code() == absl::StatusCode::kDataLoss);
+  CHECK((*results)[0].finish_reason == FinishReason::kFailed);
+  auto scores =
+      engine->LogProbs({{.id = "bad", .tokens = {5, 6, 7}, .first_scored = 1}});
+  REQUIRE(scores.ok());
+  CHECK((*scores)[0].status.code() == absl::StatusCode::kDataLoss);
+}
+
+TEST_CASE("a stop request ends unfinished samples as cancelled",
+          "[generation]") {
+  auto engine = MakeEngine({.max_rows = 2});
+  std::stop_source source;
+  auto requests = Requests(5);
+  int finished = 0;
+  auto results = engine->Generate(
+      requests, {.temperature = 1, .max_new_tokens = 20}, nullptr,
+      source.get_token(), [&](const GenerationResult&) {
+        if (++finished == 2) source.request_stop();
+      });
+  REQUIRE(results.ok());
+  CHECK((*results)[0].finish_reason == FinishReason::kLength);
+  CHECK((*results)[4].finish_reason == FinishReason::kCancelled);
+  CHECK((*results)[4].status.ok());
+  CHECK(finished == 5);
+  CHECK(engine
+            ->LogProbs({{.id = "x", .tokens = Prompt(9)}}, nullptr,
+                       source.get_token())
+            .status()
+            .code() == absl::StatusCode::kCancelled);
+}
+
+TEST_CASE("options out of range are refused", "[generation]") {
+  CHECK(Engine::Create(TinyModel(), {.max_rows = 0}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  CHECK(Engine::Create(TinyModel(), {.prefill_tokens = 1}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  auto half =
+      model::LanguageModel::Random(TinyConfig(), 1, {.dtype = at::kBFloat16});
+  REQUIRE(half.ok());
+  CHECK(Engine::Create(*half).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  auto engine = MakeEngine();
+  auto config = TinyConfig();
+  config.layers = 2;
+  auto other = model::LoraAdapter::Create({.rank = 2}, config, 1);
+  CHECK(engine->Generate(Requests(1), {}, other->get()).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  CHECK(engine->Generate(Requests(1), {.temperature = -1}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("LogProbs equals the decoder's log-probs for any grouping",
+          "[generation]") {
+  auto adapter = RandomAdapter();
+  std::vector<ScoreRequest> requests;
+  for (int i = 0; i < 7; ++i) {
+    // Two share a prefix; lengths are odd; one scores its last token only.
+    auto tokens = Prompt(18);
+    const auto more = Prompt(5 + 3 * i, i + 2);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    requests.push_back(
+        {.id = absl::StrCat("q", i), .tokens = tokens, .first_scored = 18});
+  }
+  requests[5].first_scored = 1;
+  requests[6].first_scored = static_cast<int>(requests[6].tokens.size()) - 1;
+  for (const model::LoraAdapter* a :
+       {static_cast<model::LoraAdapter*>(nullptr), adapter.get()}) {
+    for (EngineOptions options : {EngineOptions{}, EngineOptions{.max_rows = 2,
+                                                   .prefill_tokens = 16}}) {
+      auto engine = MakeEngine(options);
+      auto scores = engine->LogProbs(requests, a);
+      REQUIRE(scores.ok());
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const auto& r = requests[i];
+        REQUIRE((*scores)[i].status.ok());
+        CheckClose(
+            (*scores)[i].logprobs,
+            DecoderLogProbs(
+                {r.tokens.begin(), r.tokens.begin() + r.first_scored},
+                {r.tokens.begin() + r.first_scored, r.tokens.end()}, 1.0, a));
+      }
+    }
+  }
+}
+
+TEST_CASE("LogProbs names a bad sequence and scores the others",
+          "[generation]") {
+  auto engine = MakeEngine();
+  auto scores =
+      engine->LogProbs({{.id = "a", .tokens = {1, 2, 3}, .first_scored = 0},
+                        {.id = "b", .tokens = {}, .first_scored = 1},
+                        {.id = "c", .tokens = {1, 2, 3}, .first_scored = 3},
+                        {.id = "d", .tokens = {1, 2, 3}, .first_scored = 2}});
+  REQUIRE(scores.ok());
+  CHECK((*scores)[0].status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK((*scores)[1].status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK((*scores)[2].status.ok());
+  CHECK((*scores)[2].logprobs.empty());
+  CHECK((*scores)[3].logprobs.size() == 1);
+}
+
+}  // namespace
+}  // namespace mpo::generation

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+// Fused CPU loops around the matrix products of generation; float32, row-major,
+// plain pointers, no allocation but per-thread scratch. Every function splits
+// its rows over `threads` OpenMP threads and gives the same bits for any number
+// of threads.
+namespace mpo::generation {
+
+// Tokens in one page of the key-value cache.
+inline constexpr int kPageTokens = 16;
+
+// Sizes of the attention of one model.
+struct AttentionShape {
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+
+  int q_size() const { return heads * head_dim; }
+  int kv_size() const { return kv_heads * head_dim; }
+  int qkv_size() const { return q_size() + 2 * kv_size(); }
+  // Values are padded to whole vectors.
+  int padded_dim() const { return (head_dim + 15) / 16 * 16; }
+  // Floats of one page of one layer: for each kv head keys as
+  // [head_dim][kPageTokens], then values as [kPageTokens][padded_dim].
+  int64_t page_floats() const {
+    return int64_t{kv_heads} * kPageTokens * (head_dim + padded_dim());
+  }
+};
+
+// One token of a forward pass: where it stands and the pages of its sequence.
+struct TokenRow {
+  int32_t position = 0;
+  float* const* pages = nullptr;  // [position / kPageTokens] holds it.
+};
+
+// out[i] = table[tokens[i]].
+void EmbedRows(const float* table, const int32_t* tokens, int rows, int width,
+               float* out, int threads);
+
+// out = x / rms(x) * weight, per row.
+void RmsNormRows(const float* x, const float* weight, float eps, int rows,
+                 int width, float* out, int threads);
+
+// Adds `bias` (null = none) to rows of q, k, v; rotates q and k by the tables
+// cos and sin ([position][head_dim / 2]); stores k and v in the pages at
+// `layer_offset` floats.
+void RotateAndAppend(const AttentionShape& shape, const TokenRow* tokens,
+                     int rows, float* qkv, const float* bias, const float* cos,
+                     const float* sin, int64_t layer_offset, int threads);
+
+// Causal attention of every row over its own sequence up to its position.
+// `qkv` holds q in its first columns; out is [rows, heads * head_dim].
+void AttendRows(const AttentionShape& shape, const TokenRow* tokens, int rows,
+                const float* qkv, int64_t layer_offset, float* out,
+                int threads);
+
+// out = silu(gate) * up for rows of [gate | up], each `width` wide.
+void SiluMulRows(const float* gate_up, int rows, int width, float* out,
+                 int threads);
+
+}  // namespace mpo::generation

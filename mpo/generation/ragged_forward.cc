@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/generation/ragged_forward.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "mpo/model/decoder.h"
+
+namespace mpo::generation {
+namespace {
+
+using model::Module;
+
+float* Floats(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+
+// The adapters of modules that share an input and a fused output as one pair:
+// A stacked, B block-diagonal.
+std::optional<std::pair<at::Tensor, at::Tensor>> Stack(
+    const model::LoraAdapter& adapter, int64_t layer,
+    const std::vector<Module>& modules, const std::vector<int64_t>& outputs) {
+  std::vector<at::Tensor> down;
+  int64_t total = 0;
+  for (int64_t size : outputs) total += size;
+  const int64_t rank = adapter.config().rank;
+  at::Tensor up = at::zeros(
+      {rank * static_cast<int64_t>(modules.size()), total}, at::kFloat);
+  int64_t column = 0;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    const model::LoraWeights& weights = adapter.weights(layer, modules[i]);
+    if (weights.a.defined()) {
+      up.narrow(0, rank * static_cast<int64_t>(down.size()), rank)
+          .narrow(1, column, outputs[i])
+          .copy_(weights.b.t() * adapter.scale());
+      down.push_back(weights.a);
+    }
+    column += outputs[i];
+  }
+  if (down.empty()) return std::nullopt;
+  return std::pair(
+      at::cat(down).t().contiguous(),
+      up.narrow(0, 0, rank * static_cast<int64_t>(down.size())).contiguous());
+}
+
+// Moves the wanted rows of a [rows, width] buffer to its front.
+void Compact(float* data, int64_t width, const std::vector<int>& wanted) {
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i] == static_cast<int>(i)) continue;
+    std::memcpy(data + static_cast<int64_t>(i) * width,
+                data + wanted[i] * width, sizeof(float) * width);
+  }
+}
+
+}  // namespace
+
+RaggedForward::RaggedForward(std::shared_ptr<const model::LanguageModel> model)
+    : model_(std::move(model)) {
+  const model::ModelConfig& c = model_->config();
+  shape_ = {.heads = static_cast<int>(c.heads),
+            .kv_heads = static_cast<int>(c.kv_heads),
+            .head_dim = static_cast<int>(c.head_dim)};
+}
+
+void RaggedForward::SetAdapter(const model::LoraAdapter* adapter) {
+  at::NoGradGuard no_grad;
+  adapters_.clear();
+  if (adapter == nullptr) return;
+  const model::ModelConfig& c = model_->config();
+  adapters_.resize(c.layers);
+  for (int64_t i = adapter->first_layer(); i < c.layers; ++i) {
+    auto fill = [&](Thin& thin, const std::vector<Module>& modules,
+                    const std::vector<int64_t>& outputs) {
+      if (auto pair = Stack(*adapter, i, modules, outputs)) {
+        thin.down = pair->first;
+        thin.up = pair->second;
+      }
+    };
+    LayerAdapter& layer = adapters_[i];
+    fill(layer.qkv, {Module::kQ, Module::kK, Module::kV},
+         {c.q_size(), c.kv_size(), c.kv_size()});
+    fill(layer.o, {Module::kO}, {c.hidden_size});
+    fill(layer.gate_up, {Module::kGate, Module::kUp},
+         {c.intermediate_size, c.intermediate_size});
+    fill(layer.down, {Module::kDown}, {c.hidden_size});
+  }
+}
+
+void RaggedForward::Grow(int64_t rows, int64_t positions) {
+  const model::ModelConfig& c = model_->config();
+  if (rows > capacity_) {
+    capacity_ = rows;
+    hidden_ = at::empty({rows, c.hidden_size}, at::kFloat);
+    normed_ = at::empty({rows, c.hidden_size}, at::kFloat);
+    qkv_ = at::empty({rows, shape_.qkv_size()}, at::kFloat);
+    attended_ = at::empty({rows, shape_.q_size()}, at::kFloat);
+    gate_up_ = at::empty({rows, 2 * c.intermediate_size}, at::kFloat);
+    inner_ = at::empty({rows, c.intermediate_size}, at::kFloat);
+  }
+  if (positions > positions_) {
+    positions_ = std::min(c.context, std::max<int64_t>(256, 2 * positions));
+    const at::Tensor angles = at::arange(positions_, at::kFloat).unsqueeze(1) *
+                              model::RotaryFrequencies(c).unsqueeze(0);
+    cos_ = angles.cos().contiguous();
+    sin_ = angles.sin().contiguous();
+  }
+}
+
+void RaggedForward::AddAdapter(const Thin& thin, const at::Tensor& input,
+                               at::Tensor output) {
+  if (!thin.down.defined()) return;
+  const int64_t size = input.size(0) * thin.down.size(1);
+  if (!thin_.defined() || thin_.numel() < size)
+    thin_ = at::empty({size}, at::kFloat);
+  at::Tensor low =
+      thin_.narrow(0, 0, size).view({input.size(0), thin.down.size(1)});
+  at::mm_out(low, input, thin.down);
+  output.addmm_(low, thin.up);
+}
+
+void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
+                             const std::vector<int>& wanted) {
+  const model::ModelConfig& c = model_->config();
+  const model::LayerWeights& w = model_->layer(index);
+  static const LayerAdapter kNone;
+  const LayerAdapter& adapter = adapters_.empty() ? kNone : adapters_[index];
+  const int threads = at::get_num_threads();
+  const auto eps = static_cast<float>(c.rms_norm_eps);
+  const int width = static_cast<int>(c.hidden_size);
+  int n = static_cast<int>(rows.size());
+  auto first = [&](const at::Tensor& buffer) { return buffer.narrow(0, 0, n); };
+
+  RmsNormRows(Floats(hidden_), w.input_norm.const_data_ptr<float>(), eps, n,
+              width, Floats(normed_), threads);
+  at::Tensor qkv = first(qkv_);
+  at::mm_out(qkv, first(normed_), w.qkv.t());
+  AddAdapter(adapter.qkv, first(normed_), qkv);
+  const int64_t offset = index * shape_.page_floats();
+  RotateAndAppend(
+      shape_, rows.data(), n, Floats(qkv_),
+      w.qkv_bias.defined() ? w.qkv_bias.const_data_ptr<float>() : nullptr,
+      cos_.const_data_ptr<float>(), sin_.const_data_ptr<float>(), offset,
+      threads);
+  if (index + 1 == c.layers && static_cast<int>(wanted.size()) < n) {
+    // After the last layer's keys and values nothing but the wanted rows
+    // matters.
+    Compact(Floats(qkv_), shape_.qkv_size(), wanted);
+    Compact(Floats(hidden_), c.hidden_size, wanted);
+    for (size_t i = 0; i < wanted.size(); ++i) rows[i] = rows[wanted[i]];
+    rows.resize(wanted.size());
+    n = static_cast<int>(rows.size());
+    if (n == 0) return;
+  }
+  AttendRows(shape_, rows.data(), n, Floats(qkv_), offset, Floats(attended_),
+             threads);
+  at::Tensor hidden = first(hidden_);
+  hidden.addmm_(first(attended_), w.o.t());
+  AddAdapter(adapter.o, first(attended_), hidden);
+
+  RmsNormRows(Floats(hidden_), w.post_norm.const_data_ptr<float>(), eps, n,
+              width, Floats(normed_), threads);
+  at::Tensor gate_up = first(gate_up_);
+  at::mm_out(gate_up, first(normed_), w.gate_up.t());
+  AddAdapter(adapter.gate_up, first(normed_), gate_up);
+  SiluMulRows(Floats(gate_up_), n, static_cast<int>(c.intermediate_size),
+              Floats(inner_), threads);
+  hidden.addmm_(first(inner_), w.down.t());
+  AddAdapter(adapter.down, first(inner_), hidden);
+}
+
+int RaggedForward::Run(const std::vector<InputToken>& tokens) {
+  at::NoGradGuard no_grad;
+  const model::ModelConfig& c = model_->config();
+  std::vector<TokenRow> rows;
+  std::vector<int32_t> ids;
+  std::vector<int> wanted;
+  int64_t positions = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    rows.push_back(tokens[i].row);
+    ids.push_back(tokens[i].token);
+    if (tokens[i].wanted) wanted.push_back(static_cast<int>(i));
+    positions = std::max<int64_t>(positions, tokens[i].row.position + 1);
+  }
+  wanted_ = static_cast<int>(wanted.size());
+  if (tokens.empty()) return 0;
+  Grow(static_cast<int64_t>(tokens.size()), positions);
+  const int threads = at::get_num_threads();
+  const int width = static_cast<int>(c.hidden_size);
+  EmbedRows(model_->embedding().const_data_ptr<float>(), ids.data(),
+            static_cast<int>(ids.size()), width, Floats(hidden_), threads);
+  for (int64_t i = 0; i < c.layers; ++i) RunLayer(i, rows, wanted);
+  RmsNormRows(Floats(hidden_), model_->final_norm().const_data_ptr<float>(),
+              static_cast<float>(c.rms_norm_eps), wanted_, width,
+              Floats(normed_), threads);
+  return wanted_;
+}
+
+const float* RaggedForward::Logits(int begin, int count) {
+  at::NoGradGuard no_grad;
+  const int64_t vocabulary = model_->config().vocab_size;
+  if (!logits_.defined() || logits_.size(0) < count) {
+    logits_ = at::empty({count, vocabulary}, at::kFloat);
+  }
+  at::Tensor out = logits_.narrow(0, 0, count);
+  at::mm_out(out, normed_.narrow(0, begin, count), model_->head().t());
+  return logits_.const_data_ptr<float>();
+}
+
+}  // namespace mpo::generation
