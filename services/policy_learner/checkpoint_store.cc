@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/checkpoint_store.h"
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "mpo/base/digest.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/logging/log.h"
+#include "nlohmann/json.hpp"
+
+namespace mpo::policy_learner {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr char kManifest[] = "MANIFEST.json";
+constexpr char kTemporary[] = ".tmp";
+
+absl::Status FileError(const fs::path& path, const std::error_code& error) {
+  const std::string message =
+      absl::StrCat(path.string(), ": ", error.message());
+  if (error == std::errc::no_space_on_device) {
+    return absl::ResourceExhaustedError(message);
+  }
+  return absl::UnavailableError(message);
+}
+
+// Steps with a directory, whole or not.
+std::map<int64_t, fs::path> List(const fs::path& directory) {
+  std::map<int64_t, fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    int64_t step = 0;
+    if (name.starts_with("step_") && absl::SimpleAtoi(name.substr(5), &step)) {
+      found[step] = entry.path();
+    }
+  }
+  return found;
+}
+
+absl::StatusOr<Json> ReadManifest(const fs::path& path) {
+  MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
+  Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto has = [&](const char* key, bool (Json::*is)() const noexcept) {
+    return manifest.contains(key) && (manifest[key].*is)();
+  };
+  if (!manifest.is_object() ||
+      !has("format_version", &Json::is_number_integer) ||
+      !has("step", &Json::is_number_integer) ||
+      !has("config_sha256", &Json::is_string) ||
+      !has("files", &Json::is_object)) {
+    return absl::DataLossError(
+        absl::StrCat(path.string(), ": not a checkpoint manifest"));
+  }
+  return manifest;
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointStore::Checkpoint> CheckpointStore::Write(
+    int64_t step, uint64_t expected_bytes,
+    const std::function<absl::Status(const fs::path&)>& fill) {
+  const Checkpoint checkpoint{step,
+                              options_.directory / absl::StrCat("step_", step)};
+  const fs::path temporary = checkpoint.path.string() + kTemporary;
+  std::error_code error;
+  if (fs::exists(checkpoint.path, error)) {
+    if (Verify(checkpoint).ok()) return checkpoint;
+    fs::remove_all(checkpoint.path, error);
+  }
+  fs::create_directories(options_.directory, error);
+  if (error) return FileError(options_.directory, error);
+  MPO_ASSIGN_OR_RETURN(const uint64_t free, FreeBytes(options_.directory));
+  if (free / 2 < expected_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        options_.directory.string(), ": a checkpoint of ", expected_bytes,
+        " bytes wants twice that free, there are ", free));
+  }
+  fs::remove_all(temporary, error);  // Left over from a crash.
+  fs::create_directories(temporary, error);
+  if (error) return FileError(temporary, error);
+  absl::Status status = fill(temporary);
+  if (status.ok()) status = Seal(step, temporary);
+  if (status.ok()) {
+    fs::rename(temporary, checkpoint.path, error);
+    if (error) status = FileError(checkpoint.path, error);
+  }
+  if (!status.ok()) {
+    fs::remove_all(temporary, error);
+    return status;
+  }
+  MPO_RETURN_IF_ERROR(SyncPath(options_.directory));
+  std::map<int64_t, fs::path> all = List(options_.directory);
+  while (all.size() > static_cast<size_t>(options_.kept)) {
+    fs::remove_all(all.begin()->second, error);
+    if (error) {
+      logging::Warning(
+          "old checkpoint stays",
+          {{"path", all.begin()->second.string()}, {"error", error.message()}});
+    }
+    all.erase(all.begin());
+  }
+  return checkpoint;
+}
+
+absl::Status CheckpointStore::Seal(int64_t step,
+                                   const fs::path& directory) const {
+  Json manifest = {{"format_version", kFormatVersion},
+                   {"step", step},
+                   {"config_sha256", options_.config_sha256},
+                   {"files", Json::object()}};
+  std::error_code error;
+  for (const auto& entry : fs::recursive_directory_iterator(directory, error)) {
+    if (!entry.is_regular_file()) continue;
+    MPO_RETURN_IF_ERROR(SyncPath(entry.path()));
+    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(entry.path()));
+    manifest["files"][fs::relative(entry.path(), directory).string()] = {
+        {"bytes", bytes.size()}, {"sha256", Sha256Hex(bytes)}};
+  }
+  if (error) return FileError(directory, error);
+  MPO_RETURN_IF_ERROR(
+      WriteFileAtomically(directory / kManifest, manifest.dump(2) + "\n"));
+  return SyncPath(directory);
+}
+
+absl::Status CheckpointStore::Verify(const Checkpoint& checkpoint) const {
+  const fs::path path = checkpoint.path / kManifest;
+  MPO_ASSIGN_OR_RETURN(const Json manifest, ReadManifest(path));
+  if (manifest["format_version"] != kFormatVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path.string(), ": format version ", manifest["format_version"].dump(),
+        ", this program reads ", kFormatVersion));
+  }
+  if (manifest["config_sha256"] != options_.config_sha256) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path.string(), ": written with configuration ",
+                     manifest["config_sha256"].get<std::string>(),
+                     ", this run has ", options_.config_sha256,
+                     "; use the old configuration or another run directory"));
+  }
+  if (manifest["step"] != checkpoint.step) {
+    return absl::DataLossError(
+        absl::StrCat(path.string(), ": is of step ", manifest["step"].dump()));
+  }
+  for (const auto& [name, file] : manifest["files"].items()) {
+    const fs::path of_file = checkpoint.path / name;
+    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(of_file));
+    if (!file.is_object() || file.value("bytes", Json()) != bytes.size() ||
+        file.value("sha256", Json()) != Sha256Hex(bytes)) {
+      return absl::DataLossError(absl::StrCat(
+          of_file.string(), ": size or SHA-256 differs from the manifest"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<CheckpointStore::Checkpoint>>
+CheckpointStore::Newest() const {
+  const std::map<int64_t, fs::path> all = List(options_.directory);
+  absl::Status last;
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    const Checkpoint checkpoint{it->first, it->second};
+    const absl::Status status = Verify(checkpoint);
+    if (status.ok()) return checkpoint;
+    if (absl::IsFailedPrecondition(status)) return status;
+    logging::Warning("checkpoint damaged, trying the one before",
+                     {{"step", checkpoint.step}, {"error", status}});
+    last = status;
+  }
+  if (all.empty()) return std::nullopt;
+  return absl::DataLossError(
+      absl::StrCat(options_.directory.string(), ": all ", all.size(),
+                   " checkpoints are damaged; the oldest: ", last.message()));
+}
+
+int64_t CheckpointStore::OldestStep() const {
+  const std::map<int64_t, fs::path> all = List(options_.directory);
+  return all.size() < static_cast<size_t>(options_.kept) ? 0
+                                                         : all.begin()->first;
+}
+
+}  // namespace mpo::policy_learner

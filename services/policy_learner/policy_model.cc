@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/policy_model.h"
+
+#include <torch/torch.h>
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/model/safetensors.h"
+#include "mpo/tensor/torch_errors.h"
+
+namespace mpo::policy_learner {
+
+using tensor::NamedTensor;
+
+absl::StatusOr<PolicyModel> PolicyModel::Create(
+    std::shared_ptr<const model::LanguageModel> base,
+    const std::optional<model::LoraConfig>& lora, uint64_t seed) {
+  PolicyModel policy;
+  if (lora.has_value()) {
+    MPO_ASSIGN_OR_RETURN(policy.adapter_, model::LoraAdapter::Create(
+                                              *lora, base->config(), seed));
+  } else {
+    MPO_ASSIGN_OR_RETURN(policy.full_, base->TrainableCopy());
+  }
+  policy.base_ = std::move(base);
+  return policy;
+}
+
+std::vector<NamedTensor> PolicyModel::Trainable() const {
+  return adapter_ ? adapter_->Parameters() : full_->Parameters();
+}
+
+std::vector<NamedTensor> PolicyModel::Weights() const {
+  return adapter_ ? adapter_->Parameters() : full_->StateDict();
+}
+
+std::string PolicyModel::adapter_config() const {
+  if (!adapter_) return "";
+  return model::ToPeftJson(adapter_->config(), base_->config());
+}
+
+absl::Status PolicyModel::Save(const std::filesystem::path& directory) const {
+  if (adapter_) return adapter_->Save(directory);
+  return model::WriteSafetensors(directory / "model.safetensors", Weights());
+}
+
+absl::Status PolicyModel::Load(const std::filesystem::path& directory) {
+  if (adapter_) {
+    MPO_ASSIGN_OR_RETURN(auto loaded,
+                         model::LoraAdapter::Load(directory, base_->config()));
+    return CopyByName(loaded->Parameters(), Weights(), directory.string());
+  }
+  const std::filesystem::path path = directory / "model.safetensors";
+  MPO_ASSIGN_OR_RETURN(std::vector<NamedTensor> values, ReadSafetensors(path));
+  return CopyByName(values, Weights(), path.string());
+}
+
+absl::Status CopyByName(const std::vector<NamedTensor>& values,
+                        const std::vector<NamedTensor>& targets,
+                        const std::string& source) {
+  std::map<std::string, at::Tensor> by_name;
+  for (const NamedTensor& value : values) by_name[value.name] = value.tensor;
+  for (const NamedTensor& target : targets) {
+    const auto it = by_name.find(target.name);
+    if (it == by_name.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": tensor '", target.name, "' is missing"));
+    }
+    if (it->second.sizes() != target.tensor.sizes()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": tensor '", target.name, "': expected shape ",
+                       tensor::ShapeString(target.tensor.sizes()), ", found ",
+                       tensor::ShapeString(it->second.sizes())));
+    }
+    MPO_RETURN_IF_ERROR(tensor::CatchTorch("copy weights", [&] {
+      at::NoGradGuard no_grad;
+      at::Tensor(target.tensor).copy_(it->second);
+    }));
+    by_name.erase(it);
+  }
+  if (!by_name.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, ": tensor '", by_name.begin()->first, "' is not expected"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<NamedTensor>> ReadSafetensors(
+    const std::filesystem::path& path) {
+  MPO_ASSIGN_OR_RETURN(auto file, model::SafetensorsFile::Open(path));
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, entry] : file->header().entries) {
+    MPO_ASSIGN_OR_RETURN(at::Tensor value, file->Read(name));
+    tensors.push_back({name, std::move(value)});
+  }
+  return tensors;
+}
+
+}  // namespace mpo::policy_learner

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mpo/model/language_model.h"
+#include "mpo/model/lora.h"
+#include "mpo/tensor/codec.h"
+
+namespace mpo::policy_learner {
+
+// The policy that is trained beside the reference it is held to: an adapter
+// over the base, or a full copy of it. Not thread-safe.
+class PolicyModel {
+ public:
+  // `lora` empty = full weights. INVALID_ARGUMENT when the adapter does not
+  // fit the model.
+  static absl::StatusOr<PolicyModel> Create(
+      std::shared_ptr<const model::LanguageModel> base,
+      const std::optional<model::LoraConfig>& lora, uint64_t seed);
+
+  const model::LanguageModel& reference() const { return *base_; }
+  // The weights the policy runs on, with adapter(), null for full weights.
+  const model::LanguageModel& policy() const { return full_ ? *full_ : *base_; }
+  const model::LoraAdapter* adapter() const { return adapter_.get(); }
+  // Layers [0, trunk_layers()) are the same for policy and reference and never
+  // change.
+  int64_t trunk_layers() const {
+    return adapter_ ? adapter_->first_layer() : 0;
+  }
+
+  // Leaves the optimiser updates, with stable names.
+  std::vector<tensor::NamedTensor> Trainable() const;
+  // The same weights under the names others know them by (PEFT or Hugging
+  // Face), sharing memory: what is published and saved.
+  std::vector<tensor::NamedTensor> Weights() const;
+  const char* kind() const { return adapter_ ? "adapter" : "full"; }
+  // adapter_config.json; empty for full weights.
+  std::string adapter_config() const;
+
+  // PEFT files for an adapter, model.safetensors for full weights.
+  absl::Status Save(const std::filesystem::path& directory) const;
+  // Overwrites the weights in place. INVALID_ARGUMENT for other names, shapes
+  // or adapter settings.
+  absl::Status Load(const std::filesystem::path& directory);
+
+ private:
+  PolicyModel() = default;
+  std::shared_ptr<const model::LanguageModel> base_;
+  std::shared_ptr<model::LanguageModel> full_;
+  std::shared_ptr<model::LoraAdapter> adapter_;
+};
+
+// Copies values into `targets` by name. INVALID_ARGUMENT names `source` and a
+// tensor that is missing, unexpected or of another shape.
+absl::Status CopyByName(const std::vector<tensor::NamedTensor>& values,
+                        const std::vector<tensor::NamedTensor>& targets,
+                        const std::string& source);
+
+// Every tensor of a safetensors file.
+absl::StatusOr<std::vector<tensor::NamedTensor>> ReadSafetensors(
+    const std::filesystem::path& path);
+
+}  // namespace mpo::policy_learner

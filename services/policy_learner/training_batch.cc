@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/training_batch.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "mpo/rl/group_statistics.h"
+#include "mpo/rl/grpo.h"
+#include "mpo/rl/reinforce_pp.h"
+#include "mpo/rl/rloo.h"
+
+namespace mpo::policy_learner {
+namespace {
+
+// Micro-batches smaller than this cost more in overhead than padding does.
+constexpr int64_t kSmallMicroBatch = 512;
+
+at::Tensor SequenceAdvantages(const TrainerOptions& options,
+                              const TrainingBatch& batch,
+                              const at::Tensor& kl) {
+  at::Tensor scores = batch.scores;
+  if (options.kl_in == KlPlace::kReward && options.kl_coef != 0) {
+    scores = scores - options.kl_coef * at::where(batch.mask, kl, 0.0).sum(1);
+  }
+  const at::Tensor trained = batch.mask.any(1);
+  const at::Tensor usable =
+      rl::ComputeGroupStatistics(scores, trained, batch.groups).usable;
+  at::Tensor advantages;
+  if (options.algorithm == Algorithm::kRloo) {
+    advantages = rl::RlooAdvantages(scores, trained, batch.groups);
+  } else if (options.algorithm == Algorithm::kGrpo) {
+    advantages = rl::GrpoAdvantages(scores, trained, batch.groups);
+  } else {
+    advantages = rl::DrGrpoAdvantages(scores, trained, batch.groups);
+  }
+  if (options.advantage_whitening == rl::Whitening::kBatch) {
+    advantages = rl::Whiten(advantages, usable, options.whitening_epsilon);
+  } else if (options.advantage_whitening == rl::Whitening::kGroup) {
+    advantages = rl::WhitenGroups(advantages, usable, batch.groups,
+                                  options.whitening_epsilon);
+  }
+  return at::where(batch.mask, advantages.unsqueeze(1), 0.0);
+}
+
+}  // namespace
+
+TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
+                                const TrainerOptions& options) {
+  const auto rows = static_cast<int64_t>(samples.size());
+  size_t longest = 1;
+  for (const TrainingSample& s : samples) {
+    longest = std::max(longest, s.rollout.response_tokens.size());
+  }
+  TrainingBatch batch;
+  const auto length = static_cast<int64_t>(longest);
+  batch.scores = torch::zeros({rows});
+  batch.raw_rewards = torch::zeros({rows});
+  batch.scored = torch::zeros({rows}, torch::kBool);
+  batch.groups = torch::zeros({rows}, torch::kLong);
+  batch.temperatures = torch::ones({rows});
+  batch.targets = torch::zeros({rows, length}, torch::kLong);
+  batch.behaviour = torch::zeros({rows, length});
+  batch.mask = torch::zeros({rows, length}, torch::kBool);
+  std::map<std::string, int64_t> groups;
+  for (int64_t i = 0; i < rows; ++i) {
+    const Rollout& rollout = samples[i].rollout;
+    const Verdict& verdict = samples[i].verdict;
+    const auto tokens = static_cast<int64_t>(rollout.response_tokens.size());
+    std::vector<int32_t> input = rollout.prompt_tokens;
+    if (tokens > 0) {
+      input.insert(input.end(), rollout.response_tokens.begin(),
+                   rollout.response_tokens.end() - 1);
+    }
+    batch.inputs.push_back(std::move(input));
+    batch.prompt_lengths.push_back(
+        static_cast<int64_t>(rollout.prompt_tokens.size()));
+    batch.response_lengths.push_back(tokens);
+    batch.groups[i] =
+        groups.try_emplace(rollout.group, groups.size()).first->second;
+    batch.temperatures[i] = rollout.temperature;
+    if (!verdict.scored) continue;
+    batch.scored[i] = true;
+    batch.raw_rewards[i] = verdict.reward;
+    batch.scores[i] = verdict.reward * options.reward_scale -
+                      (rollout.finish_reason == FinishReason::kStop
+                           ? 0
+                           : options.missing_eos_penalty);
+    if (tokens == 0) continue;
+    batch.active.push_back(i);
+    for (int64_t t = 0; t < tokens; ++t) {
+      batch.targets.data_ptr<int64_t>()[i * length + t] =
+          rollout.response_tokens[t];
+      batch.behaviour.data_ptr<float>()[i * length + t] = rollout.logprobs[t];
+      batch.mask.data_ptr<bool>()[i * length + t] = true;
+    }
+  }
+  return batch;
+}
+
+rl::Advantages ComputeAdvantages(const TrainerOptions& options,
+                                 const TrainingBatch& batch,
+                                 const at::Tensor& kl,
+                                 const at::Tensor& values) {
+  at::NoGradGuard no_grad;
+  if (options.algorithm != Algorithm::kPpo &&
+      options.algorithm != Algorithm::kReinforcePlusPlus) {
+    return {SequenceAdvantages(options, batch, kl), {}};
+  }
+  const double kl_coef =
+      options.kl_in == KlPlace::kReward ? options.kl_coef : 0;
+  const at::Tensor rewards =
+      rl::TokenRewards(batch.scores, kl, kl_coef, batch.mask);
+  rl::Advantages result;
+  if (options.algorithm == Algorithm::kPpo) {
+    result = rl::GeneralisedAdvantages(rewards, values, batch.mask,
+                                       options.gamma, options.lambda);
+  } else {
+    result.advantages =
+        rl::ReinforcePlusPlusAdvantages(rewards, batch.mask, options.gamma);
+  }
+  if (options.advantage_whitening == rl::Whitening::kBatch) {
+    result.advantages =
+        rl::Whiten(result.advantages, batch.mask, options.whitening_epsilon);
+  } else if (options.advantage_whitening == rl::Whitening::kGroup) {
+    result.advantages = rl::WhitenGroups(
+        result.advantages, batch.mask, batch.groups, options.whitening_epsilon);
+  }
+  return result;
+}
+
+std::vector<std::vector<int64_t>> PlanMicroBatches(
+    const std::vector<std::vector<int32_t>>& inputs,
+    const std::vector<int64_t>& rows, int64_t token_budget) {
+  std::vector<int64_t> sorted = rows;
+  std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) {
+    return inputs[a].size() > inputs[b].size();
+  });
+  std::vector<std::vector<int64_t>> plan;
+  int64_t longest = 0;
+  int64_t tokens = 0;
+  for (int64_t row : sorted) {
+    const auto length = static_cast<int64_t>(inputs[row].size());
+    if (!plan.empty()) {
+      const auto padded =
+          longest * (static_cast<int64_t>(plan.back().size()) + 1);
+      const bool wasteful = tokens >= kSmallMicroBatch &&
+                            (padded - tokens - length) * 10 > padded;
+      if (padded <= token_budget && !wasteful) {
+        plan.back().push_back(row);
+        tokens += length;
+        continue;
+      }
+    }
+    plan.push_back({row});
+    longest = tokens = length;
+  }
+  return plan;
+}
+
+}  // namespace mpo::policy_learner

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "mpo/rl/gae.h"
+#include "mpo/types/rollout.h"
+#include "mpo/types/verdict.h"
+#include "services/policy_learner/trainer_options.h"
+
+namespace mpo::policy_learner {
+
+// A rollout with its verdict: what actors submit.
+struct TrainingSample {
+  Rollout rollout;
+  Verdict verdict;
+  bool operator==(const TrainingSample&) const = default;
+};
+
+// What a sample is checked against.
+struct SampleLimits {
+  int64_t vocabulary = 0;
+  int64_t context = 0;               // Tokens of prompt and response.
+  PolicyVersion newest_version = 0;  // Last published.
+};
+
+// INVALID_ARGUMENT names sample key and field: empty key or prompt, lengths
+// that differ, ids outside the vocabulary, log-probs that are not finite or
+// above 0, token spans that do not cover the response or name a version from
+// the future, a temperature that is not above 0, a scored verdict without
+// response or with a reward that is not finite.
+absl::Status ValidateSample(const TrainingSample& sample,
+                            const SampleLimits& limits);
+
+// The samples of one step as tensors, one row a sample in plan order, T = the
+// longest response. Rows of unscorable samples and of empty responses have no
+// mask and thus enter nothing.
+struct TrainingBatch {
+  std::vector<std::vector<int32_t>> inputs;  // Prompt, response but its last.
+  std::vector<int64_t> prompt_lengths;
+  std::vector<int64_t> response_lengths;
+  std::vector<int64_t> active;  // Rows with a mask, ascending.
+  at::Tensor scores;        // [B] scaled, less the penalty; 0 if unscorable.
+  at::Tensor raw_rewards;   // [B] as judged; 0 if unscorable.
+  at::Tensor scored;        // [B] bool.
+  at::Tensor groups;        // [B] int64.
+  at::Tensor temperatures;  // [B]
+  at::Tensor targets;       // [B, T] int64.
+  at::Tensor behaviour;     // [B, T] log-probs at generation.
+  at::Tensor mask;          // [B, T] bool.
+};
+
+TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
+                                const TrainerOptions& options);
+
+// Advantages [B, T] by the configured algorithm, whitened as configured, and
+// for PPO the returns. `kl` [B, T] is read with kl_in = reward; `values`
+// [B, T] for PPO only.
+rl::Advantages ComputeAdvantages(const TrainerOptions& options,
+                                 const TrainingBatch& batch,
+                                 const at::Tensor& kl,
+                                 const at::Tensor& values);
+
+// Splits `rows` into micro-batches of similar length: longest first, at most
+// `token_budget` tokens with padding (a longer row stands alone), and where a
+// batch has 512 tokens already, at most a tenth padding. Deterministic.
+std::vector<std::vector<int64_t>> PlanMicroBatches(
+    const std::vector<std::vector<int32_t>>& inputs,
+    const std::vector<int64_t>& rows, int64_t token_budget);
+
+}  // namespace mpo::policy_learner

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/training_batch.h"
+
+#include <catch2/catch.hpp>
+#include <limits>
+#include <set>
+#include <string>
+
+namespace mpo::policy_learner {
+namespace {
+
+using Catch::Contains;
+
+TrainingSample GoodSample() {
+  TrainingSample s;
+  s.rollout.sample_key = "k1";
+  s.rollout.step = 3;
+  s.rollout.group = "p1";
+  s.rollout.prompt_tokens = {1, 2};
+  s.rollout.response_tokens = {3, 4};
+  s.rollout.logprobs = {-0.5F, 0};
+  s.rollout.spans = {{0, 1, 1}, {1, 2, 2}};
+  s.verdict.scored = true;
+  s.verdict.reward = 2;
+  return s;
+}
+
+TEST_CASE("ValidateSample names the key and the field", "[learner]") {
+  const SampleLimits limits{.vocabulary = 5, .context = 4, .newest_version = 2};
+  CHECK(ValidateSample(GoodSample(), limits).ok());
+  TrainingSample s = GoodSample();
+  Rollout& r = s.rollout;
+  std::string field;
+  SECTION("key") { r.sample_key = "", field = "sample_key"; }
+  SECTION("step") { r.step = 0, field = "step"; }
+  SECTION("group") { r.group = "", field = "group"; }
+  SECTION("prompt") { r.prompt_tokens.clear(), field = "prompt_tokens"; }
+  SECTION("lengths") { r.logprobs.pop_back(), field = "logprobs: 1 for 2"; }
+  SECTION("negative id") { r.prompt_tokens[0] = -1, field = "prompt_tokens"; }
+  SECTION("id") { r.response_tokens[1] = 5, field = "id 5 at 1"; }
+  SECTION("context") { r.prompt_tokens.resize(4, 1), field = "context is 4"; }
+  SECTION("log-prob above 0") { r.logprobs[0] = 0.1F, field = "logprobs"; }
+  SECTION("log-prob NaN") {
+    r.logprobs[0] = std::numeric_limits<float>::quiet_NaN(), field = "logprobs";
+  }
+  SECTION("log-prob -inf") {
+    r.logprobs[0] = -std::numeric_limits<float>::infinity();
+    field = "logprobs";
+  }
+  SECTION("future") { r.spans[1].policy_version = 3, field = "version 3"; }
+  SECTION("hole") { r.spans[1].begin = 2, field = "spans"; }
+  SECTION("short span") { r.spans.pop_back(), field = "cover 1 of 2"; }
+  SECTION("greedy") { r.temperature = 0, field = "temperature"; }
+  SECTION("reward") {
+    s.verdict.reward = std::numeric_limits<double>::quiet_NaN();
+    field = "verdict.reward";
+  }
+  SECTION("failed") {
+    r.finish_reason = FinishReason::kFailed, field = "finish_reason";
+  }
+  SECTION("no response") {
+    r.response_tokens.clear(), r.logprobs.clear(), r.spans.clear();
+    field = "response_tokens";
+  }
+  const absl::Status status = ValidateSample(s, limits);
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(status.message()),
+             Contains("rollout '" + r.sample_key + "'") && Contains(field));
+}
+
+TEST_CASE("An unscorable sample may be broken where nothing reads it",
+          "[learner]") {
+  TrainingSample s = GoodSample();
+  s.verdict = {};
+  s.rollout.finish_reason = FinishReason::kFailed;
+  s.rollout.logprobs[1] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(ValidateSample(s, {.vocabulary = 5, .context = 4, .newest_version = 2})
+            .ok());
+}
+
+TEST_CASE("MakeTrainingBatch scales rewards and charges a missing end",
+          "[learner]") {
+  TrainerOptions options;
+  options.reward_scale = 0.1;
+  options.missing_eos_penalty = 1;
+  std::vector<TrainingSample> samples(3, GoodSample());
+  samples[1].rollout.finish_reason = FinishReason::kStop;
+  samples[2].verdict = {};
+  const TrainingBatch b = MakeTrainingBatch(samples, options);
+  CHECK(b.scores[0].item<float>() == Approx(-0.8));
+  CHECK(b.scores[1].item<float>() == Approx(0.2));
+  CHECK(b.active == std::vector<int64_t>{0, 1});
+  CHECK(b.mask.sum().item<int>() == 4);
+  CHECK(b.inputs[0] == std::vector<int32_t>{1, 2, 3});
+}
+
+TEST_CASE("Micro-batches keep the budget and take every row once",
+          "[learner]") {
+  std::vector<std::vector<int32_t>> inputs;
+  std::vector<int64_t> rows;
+  for (int i = 0; i < 50; ++i) {
+    inputs.emplace_back(10 + (i * 7) % 41);
+    rows.push_back(i);
+  }
+  const auto plan = PlanMicroBatches(inputs, rows, 1000);
+  std::set<int64_t> seen;
+  for (const auto& micro : plan) {
+    size_t longest = 0, tokens = 0;
+    for (int64_t row : micro) {
+      CHECK(seen.insert(row).second);
+      longest = std::max(longest, inputs[row].size());
+      tokens += inputs[row].size();
+    }
+    CHECK(longest * micro.size() <= 1000);
+    if (tokens > 600) CHECK(tokens * 10 >= longest * micro.size() * 9);
+  }
+  CHECK(seen.size() == 50);
+  CHECK(PlanMicroBatches(inputs, {4, 5}, 1).size() == 2);
+}
+
+}  // namespace
+}  // namespace mpo::policy_learner
