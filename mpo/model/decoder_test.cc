@@ -1,1 +1,256 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/decoder.h"
+
+#include <torch/torch.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/base/file.h"
+#include "mpo/model/safetensors.h"
+#include "nlohmann/json.hpp"
+
+namespace mpo::model {
+namespace {
+
+const std::filesystem::path kTestdata =
+    std::filesystem::path(MPO_SOURCE_DIR) / "mpo/model/testdata";
+
+std::shared_ptr<const LanguageModel> LoadTiny(const std::string& name) {
+  auto model = LanguageModel::Load(kTestdata / name);
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  return *model;
+}
+
+// Logits of transformers: the last row in full, every row as its sum.
+void CheckAgainstFixture(const LanguageModel& model, const LoraAdapter* adapter,
+                         const std::filesystem::path& file) {
+  at::NoGradGuard no_grad;
+  const auto json = nlohmann::json::parse(*ReadFile(file));
+  std::vector<std::vector<int32_t>> all;
+  for (const auto& item : json["cases"])
+    all.push_back(item["tokens"].get<std::vector<int32_t>>());
+  for (PaddingSide side : {PaddingSide::kRight, PaddingSide::kLeft}) {
+    auto batch = PadSequences(all, side);
+    REQUIRE(batch.ok());
+    const at::Tensor logits = Forward(model, adapter, *batch);
+    for (size_t i = 0; i < all.size(); ++i) {
+      const auto n = static_cast<int64_t>(all[i].size());
+      const int64_t begin = side == PaddingSide::kLeft ? logits.size(1) - n : 0;
+      const at::Tensor own =
+          logits[static_cast<int64_t>(i)].narrow(0, begin, n);
+      const auto& item = json["cases"][i];
+      const at::Tensor last =
+          at::tensor(item["last_logits"].get<std::vector<double>>())
+              .to(at::kFloat);
+      const at::Tensor sums =
+          at::tensor(item["sums"].get<std::vector<double>>()).to(at::kFloat);
+      const double largest = own.abs().max().item<double>();
+      CHECK((own[n - 1] - last).abs().max().item<double>() < 1e-4 * largest);
+      CHECK((own.sum(-1) - sums).abs().max().item<double>() <
+            1e-4 * largest * static_cast<double>(own.size(1)));
+    }
+  }
+}
+
+TEST_CASE(
+    "logits of every supported architecture equal transformers', whatever the "
+    "padding",
+    "[model]") {
+  for (const char* name :
+       {"tiny_llama", "tiny_llama3", "tiny_linear", "tiny_qwen2"}) {
+    DYNAMIC_SECTION(name) {
+      CheckAgainstFixture(*LoadTiny(name), nullptr,
+                          kTestdata / name / "expected.json");
+    }
+  }
+}
+
+TEST_CASE("an adapter that PEFT wrote gives PEFT's logits, beside and merged",
+          "[model]") {
+  auto base = LoadTiny("tiny_llama");
+  auto adapter = LoraAdapter::Load(kTestdata / "peft", base->config());
+  INFO(adapter.status().ToString());
+  REQUIRE(adapter.ok());
+  CHECK((*adapter)->first_layer() == 1);
+  CheckAgainstFixture(*base, adapter->get(), kTestdata / "peft/expected.json");
+  auto merged = Merge(*base, **adapter);
+  REQUIRE(merged.ok());
+  CheckAgainstFixture(**merged, nullptr, kTestdata / "peft/expected.json");
+}
+
+TEST_CASE(
+    "left padding changes no bit of what a token sees, whatever stands in it",
+    "[model]") {
+  at::NoGradGuard no_grad;
+  auto model = LoadTiny("tiny_llama");
+  auto batch = PadSequences({{5, 6, 7}, {1, 2, 3, 4, 5, 6, 7, 8, 9}},
+                            PaddingSide::kLeft);
+  REQUIRE(batch.ok());
+  const at::Tensor before = Forward(*model, nullptr, *batch)[0].narrow(0, 6, 3);
+  batch->tokens[0].narrow(0, 0, 6).fill_(60);
+  const at::Tensor after = Forward(*model, nullptr, *batch)[0].narrow(0, 6, 3);
+  CHECK(at::equal(before, after));
+}
+
+TEST_CASE(
+    "the trunk run once under no_grad gives the same logits and gradients",
+    "[model]") {
+  auto model = LoadTiny("tiny_llama");
+  auto adapter =
+      LoraAdapter::Create({.rank = 2, .layers = 1}, model->config(), 3);
+  REQUIRE(adapter.ok());
+  auto batch = PadSequences({{5, 6, 7, 8}, {9, 10}});
+  REQUIRE(batch.ok());
+  at::Tensor trunk;
+  {
+    at::NoGradGuard no_grad;
+    trunk = ForwardLayers(*model, adapter->get(), Embed(*model, batch->tokens),
+                          *batch, 0, (*adapter)->first_layer());
+  }
+  auto gradients = [&](const at::Tensor& hidden) {
+    const at::Tensor logits = Head(*model, FinalNorm(*model, hidden));
+    at::log_softmax(logits, -1)
+        .masked_select(batch->valid.unsqueeze(-1))
+        .square()
+        .sum()
+        .backward();
+    std::vector<at::Tensor> out;
+    for (auto& named : (*adapter)->Parameters()) {
+      out.push_back(named.tensor.grad().clone());
+      named.tensor.mutable_grad().reset();
+    }
+    return out;
+  };
+  const auto split =
+      gradients(ForwardLayers(*model, adapter->get(), trunk, *batch, 1, 2));
+  const auto whole = gradients(ForwardLayers(
+      *model, adapter->get(), Embed(*model, batch->tokens), *batch, 0, 2));
+  bool any = false;
+  for (size_t i = 0; i < split.size(); ++i) {
+    CHECK(at::allclose(split[i], whole[i], 1e-5, 1e-6));
+    any = any || split[i].abs().max().item<double>() > 0;
+  }
+  CHECK(any);
+}
+
+TEST_CASE(
+    "a trainable copy gets gradients on every weight and leaves the original "
+    "alone",
+    "[model]") {
+  auto model = LoadTiny("tiny_qwen2");
+  const std::string digest = *model->Digest();
+  auto copy = model->TrainableCopy();
+  REQUIRE(copy.ok());
+  CHECK(*(*copy)->Digest() == digest);
+  auto batch = PadSequences({{5, 6, 7, 8}});
+  Forward(**copy, nullptr, *batch).square().mean().backward();
+  at::NoGradGuard no_grad;
+  for (auto& named : (*copy)->Parameters()) {
+    INFO(named.name);
+    REQUIRE(named.tensor.grad().defined());
+    named.tensor.sub_(named.tensor.grad());
+  }
+  CHECK(*(*copy)->Digest() != digest);
+  CHECK(*model->Digest() == digest);
+}
+
+TEST_CASE("a model saved and loaded is the same, bit for bit", "[model]") {
+  const auto directory =
+      std::filesystem::path(MPO_BINARY_DIR) / "model_test_saved";
+  for (const char* name : {"tiny_llama3", "tiny_qwen2"}) {
+    auto model = LoadTiny(name);
+    REQUIRE(model->Save(directory).ok());
+    auto back = LanguageModel::Load(directory);
+    INFO(back.status().ToString());
+    REQUIRE(back.ok());
+    CHECK((*back)->config() == model->config());
+    CHECK(*(*back)->Digest() == *model->Digest());
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("shards named by an index load like one file; a missing one is named",
+          "[model]") {
+  const auto directory =
+      std::filesystem::path(MPO_BINARY_DIR) / "model_test_shards";
+  std::filesystem::remove_all(directory);
+  auto model = LoadTiny("tiny_llama");
+  REQUIRE(model->Save(directory).ok());
+  std::filesystem::remove(directory / "model.safetensors");
+  const auto state = model->StateDict();
+  nlohmann::json map;
+  std::vector<tensor::NamedTensor> halves[2];
+  for (size_t i = 0; i < state.size(); ++i) {
+    halves[i % 2].push_back(state[i]);
+    map[state[i].name] = absl::StrCat("part", i % 2, ".safetensors");
+  }
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(
+        WriteFileAtomically(directory / absl::StrCat("part", i, ".safetensors"),
+                            *EncodeSafetensors(halves[i]))
+            .ok());
+  }
+  REQUIRE(WriteFileAtomically(directory / "model.safetensors.index.json",
+                              nlohmann::json{{"weight_map", map}}.dump())
+              .ok());
+  CHECK(*(*LanguageModel::Load(directory))->Digest() == *model->Digest());
+  std::filesystem::remove(directory / "part1.safetensors");
+  const auto status = LanguageModel::Load(directory).status();
+  CHECK(status.code() == absl::StatusCode::kNotFound);
+  CHECK(std::string(status.message()).find("part1.safetensors") !=
+        std::string::npos);
+  std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("FromTensors names what is missing, unexpected or misshapen",
+          "[model]") {
+  auto model = LoadTiny("tiny_llama");
+  auto expect = [&](std::vector<tensor::NamedTensor> tensors,
+                    const char* text) {
+    const auto status =
+        LanguageModel::FromTensors(model->config(), tensors).status();
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK_THAT(std::string(status.message()), Catch::Contains(text));
+  };
+  auto state = model->StateDict();
+  CHECK(LanguageModel::FromTensors(model->config(), state).ok());
+  auto missing = state;
+  missing.pop_back();
+  expect(missing, "'model.norm.weight' is missing");
+  auto extra = state;
+  extra.push_back({"model.layers.9.q_norm.weight", at::zeros({1})});
+  expect(extra, "q_norm.weight' is not expected");
+  auto wrong = state;
+  wrong[0].tensor = at::zeros({3, 3});
+  expect(wrong, "expected shape [61, 32], found [3, 3]");
+}
+
+TEST_CASE(
+    "Random makes the same weights for a seed and other weights for another",
+    "[model]") {
+  const ModelConfig config = LoadTiny("tiny_llama")->config();
+  const std::string digest = *(*LanguageModel::Random(config, 1))->Digest();
+  CHECK(digest == *(*LanguageModel::Random(config, 1))->Digest());
+  CHECK(digest != *(*LanguageModel::Random(config, 2))->Digest());
+}
+
+TEST_CASE("bad sequences are refused with their name", "[model]") {
+  const ModelConfig config = LoadTiny("tiny_llama")->config();
+  CHECK(CheckTokens(config, {1, 2}, "p").ok());
+  CHECK_THAT(std::string(CheckTokens(config, {61}, "p7").message()),
+             Catch::Contains("p7"));
+  CHECK(!CheckTokens(config, {-1}, "p").ok());
+  CHECK(!CheckTokens(config, {}, "p").ok());
+  CHECK_THAT(
+      std::string(
+          CheckTokens(config, std::vector<int32_t>(129, 1), "p").message()),
+      Catch::Contains("129") && Catch::Contains("128"));
+  CHECK(!PadSequences({}).ok());
+  CHECK(!PadSequences({{1}, {}}).ok());
+}
+
+}  // namespace
+}  // namespace mpo::model
