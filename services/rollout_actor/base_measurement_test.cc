@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/rollout_actor/base_measurement.h"
+
+#include "absl/strings/match.h"
+#include "services/rollout_actor/actor_fixture.h"
+#include "services/rollout_actor/prompt_renderer.h"
+
+namespace mpo::rollout_actor {
+namespace {
+
+TEST_CASE("StatisticsOf takes the mean and the worst eight tokens in a row",
+          "[rollout_actor]") {
+  const std::vector<float> few = {-1, -3};
+  CHECK(StatisticsOf(few).mean_logprob == -2);
+  CHECK(StatisticsOf(few).worst_window_surprise == 2);
+  std::vector<float> many(20, -1.0F);
+  for (int i = 5; i < 13; ++i) many[i] = -5;
+  CHECK(StatisticsOf(many).mean_logprob == Approx(-2.6));
+  CHECK(StatisticsOf(many).worst_window_surprise == Approx(5));
+  many[5] = -1;
+  CHECK(StatisticsOf(many).worst_window_surprise == Approx(4.5));
+}
+
+struct Measured {
+  Prompt prompt;
+  std::vector<int32_t> prompt_tokens = {'a', 'b', 'c'};
+  std::vector<int32_t> response_tokens;
+  std::string text;
+
+  Measured(const std::string& response, const std::string& subject)
+      : response_tokens(response.begin(), response.end()), text(response) {
+    prompt.id = absl::StrCat("p", 1);
+    prompt.subject = subject;
+  }
+  MeasuredResponse View() const {
+    return {&prompt, &prompt_tokens, &response_tokens, text};
+  }
+};
+
+TEST_CASE("Measure agrees with the engine's own log-probs", "[rollout_actor]") {
+  ActorFixture f;
+  generation::Engine& engine = f.policy->base();
+  BaseMeasurement measurement(engine, *f.tokenizer);
+  const Measured one("hello there", "parks");
+  const auto result = measurement.Measure({one.View()}, {});
+  REQUIRE(result.ok());
+  REQUIRE(result->at(0).ok());
+
+  const auto mean = [&](const std::string& context, const std::string& target,
+                        std::vector<int32_t> start) {
+    generation::ScoreRequest request;
+    request.tokens = std::move(start);
+    for (const char c : context) request.tokens.push_back(c);
+    request.first_scored = static_cast<int>(request.tokens.size());
+    for (const char c : target) request.tokens.push_back(c);
+    const auto scores = *engine.LogProbs({request});
+    double sum = 0;
+    for (const float value : scores[0].logprobs) sum += value;
+    return sum / static_cast<double>(scores[0].logprobs.size());
+  };
+  CHECK(result->at(0)->mean_logprob ==
+        Approx(mean("abc", "hello there", {})).margin(1e-5));
+  const double gain =
+      mean("hello there\nIn short:", " parks", {text::kTinyEndOfText}) -
+      mean("In short:", " parks", {text::kTinyEndOfText});
+  CHECK(result->at(0)->subject_gain == Approx(gain).margin(1e-5));
+}
+
+TEST_CASE("Measure does not depend on what was measured before",
+          "[rollout_actor]") {
+  ActorFixture f;
+  const Measured one("hello there", "parks");
+  const Measured two("something else", "museums");
+  BaseMeasurement fresh(f.policy->base(), *f.tokenizer);
+  const auto both = *fresh.Measure({one.View(), two.View()}, {});
+  BaseMeasurement used(f.policy->base(), *f.tokenizer);
+  REQUIRE(used.Measure({two.View()}, {}).ok());
+  const auto again = *used.Measure({one.View(), two.View()}, {});
+  CHECK(*both[0] == *again[0]);
+  CHECK(*both[1] == *again[1]);
+}
+
+TEST_CASE("Measure gives no gain without a subject and cuts long texts",
+          "[rollout_actor]") {
+  ActorFixture f;
+  BaseMeasurement measurement(f.policy->base(), *f.tokenizer);
+  const Measured none("hello", "");
+  const Measured full(std::string(250, 'x'), "parks");
+  const Measured absurd("hello", std::string(400, 'y'));
+  const auto result =
+      measurement.Measure({none.View(), full.View(), absurd.View()}, {});
+  REQUIRE(result.ok());
+  CHECK(result->at(0)->subject_gain == 0);
+  CHECK(result->at(1).ok());
+  CHECK(result->at(2).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(measurement.Measure({}, {})->empty());
+}
+
+TEST_CASE("Measure stops when asked", "[rollout_actor]") {
+  ActorFixture f;
+  BaseMeasurement measurement(f.policy->base(), *f.tokenizer);
+  std::stop_source stop;
+  stop.request_stop();
+  const Measured one("hello", "parks");
+  CHECK(absl::IsCancelled(
+      measurement.Measure({one.View()}, stop.get_token()).status()));
+}
+
+TEST_CASE("RenderPrompt adds no system turn and takes raw text as it is",
+          "[rollout_actor]") {
+  ActorFixture f;
+  const text::ChatTemplate chat(text::ChatFamily::kChatMl, "Be useful.", "");
+  Prompt prompt;
+  prompt.id = "p";
+  prompt.messages = {{"user", "Hi"}};
+  const auto tokens = RenderPrompt(*f.tokenizer, chat, prompt);
+  REQUIRE(tokens.ok());
+  CHECK(*f.tokenizer->Decode(*tokens, /*skip_special=*/false) ==
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  prompt.messages.clear();
+  prompt.text = "1 + 1 =";
+  CHECK(RenderPrompt(*f.tokenizer, chat, prompt)->size() == 7);
+  prompt.messages = {{"user", "Hi"}};
+  CHECK(absl::StrContains(
+      RenderPrompt(*f.tokenizer, chat, prompt).status().message(), "both"));
+  prompt.text.clear();
+  prompt.messages[0].role = "tool";
+  const absl::Status status = RenderPrompt(*f.tokenizer, chat, prompt).status();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(absl::StrContains(status.message(), "prompt \"p\""));
+  CHECK(absl::StrContains(
+      RenderPrompt(*f.tokenizer, chat, Prompt()).status().message(),
+      "neither"));
+}
+
+}  // namespace
+}  // namespace mpo::rollout_actor
