@@ -347,4 +347,23 @@ absl::StatusOr<RefinementProposal> ReviewObservations(
       .Run();
 }
 
+absl::StatusOr<RefinementProposal> Review(const RefinementRequest& request,
+                                          const ReviewerOptions& options) {
+  MPO_ASSIGN_OR_RETURN(const std::vector<Observation> baseline,
+                       Observe(request.baseline));
+  MPO_ASSIGN_OR_RETURN(const std::vector<Observation> recent,
+                       Observe(request.recent));
+  return ReviewObservations(request.rubric, baseline, recent, request.memory,
+                            options);
+}
+
+absl::StatusOr<RefinementProposal> EmbeddedReviewer::Refine(
+    const RefinementRequest& request, const ProgressSink& progress,
+    std::stop_token /*stop*/) {
+  if (progress) progress({"analyse", 0, 1});
+  auto proposal = Review(request, options_);
+  if (progress && proposal.ok()) progress({"analyse", 1, 1});
+  return proposal;
+}
+
 }  // namespace mpo::meta_reward_server
