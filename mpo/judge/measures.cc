@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/numbers.h"
+#include "mpo/judge/equation.h"
 
 namespace mpo::judge {
 namespace {
@@ -248,62 +248,6 @@ void MeasureSentences(const std::string& response,
     appeals += lower.find(appeal) != std::string::npos ? 1 : 0;
   }
   out["grader_appeals"] = appeals;
-}
-
-// "a + b = c" on the first line that shows one.
-struct Equation {
-  double left = 0;
-  char sign = 0;
-  double right = 0;
-  double result = 0;
-};
-
-std::optional<Equation> FindEquation(const std::string& response) {
-  const char* at = response.c_str();
-  const char* const end = at + response.size();
-  const auto spaces = [&] {
-    while (at < end && (*at == ' ' || *at == '\t')) ++at;
-  };
-  const auto number = [&](double* value) {
-    spaces();
-    const char* const begin = at;
-    while (at < end && std::isdigit(static_cast<unsigned char>(*at))) ++at;
-    return at - begin <= 15 && absl::SimpleAtod(std::string(begin, at), value);
-  };
-  while (at < end) {
-    if (!std::isdigit(static_cast<unsigned char>(*at))) {
-      ++at;
-      continue;
-    }
-    Equation equation;
-    const char* const begin = at;
-    if (number(&equation.left)) {
-      spaces();
-      equation.sign = at < end ? *at++ : '\0';
-      if (std::string_view("+-*x").find(equation.sign) !=
-              std::string_view::npos &&
-          equation.sign != '\0' && number(&equation.right)) {
-        spaces();
-        if (at < end && *at == '=' && (++at, number(&equation.result))) {
-          return equation;
-        }
-      }
-    }
-    at = begin;
-    while (at < end && std::isdigit(static_cast<unsigned char>(*at))) ++at;
-  }
-  return std::nullopt;
-}
-
-bool Holds(const Equation& equation) {
-  switch (equation.sign) {
-    case '+':
-      return equation.left + equation.right == equation.result;
-    case '-':
-      return equation.left - equation.right == equation.result;
-    default:
-      return equation.left * equation.right == equation.result;
-  }
 }
 
 void MeasureArithmetic(const MeasuredText& text, Measures& out) {

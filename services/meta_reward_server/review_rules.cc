@@ -45,7 +45,9 @@ const std::vector<HardenRule>& HardenRules() {
        "Gives distinct reasons: a reasoning word counts only where it "
        "introduces new content."},
       {"emphatic_count", "emphatic_count", 0, 2,
-       "One or two strong words are enough; more earn nothing."}};
+       "One or two strong words are enough; more earn nothing."},
+      {"equation_shown", "equation_holds", 0, 1,
+       "Shows the working as an equation that is true."}};
   return *rules;
 }
 
