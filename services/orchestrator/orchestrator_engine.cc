@@ -393,7 +393,7 @@ absl::Status OrchestratorEngine::Publish(Deferred& deferred) {
   }
   for (const auto& [id, changed] : subscribers_) {
     if (!differs && !fresh_subscribers_.contains(id)) continue;
-    deferred.emplace_back([changed, status] { changed(status); });
+    deferred.emplace_back([tell = changed, status] { tell(status); });
   }
   fresh_subscribers_.clear();
   published_ = std::move(status);
