@@ -39,7 +39,7 @@ struct SampleOutcome {
   PolicyVersion policy_version = 0;
   Verdict verdict;
   std::optional<Verdict> monitor;
-  BaseStatistics base;
+  std::optional<BaseStatistics> base;  // Absent: not measured.
 };
 
 struct UnitOutcomes {

@@ -123,9 +123,15 @@ std::stop_token RolloutActorEngine::TakeInHand(const std::string& unit) {
   MutexLock lock(mu_);
   unit_ = unit;
   lost_ = false;
+  reporting_ = false;
   in_hand_ = std::stop_source();
   if (hand_back_) in_hand_.request_stop();  // Nobody listens yet.
   return in_hand_.get_token();
+}
+
+void RolloutActorEngine::BeginReport() {
+  MutexLock lock(mu_);
+  reporting_ = true;
 }
 
 void RolloutActorEngine::WaitForChange(absl::Duration wait,
@@ -241,9 +247,15 @@ absl::Status RolloutActorEngine::AsMember(
 void RolloutActorEngine::Complete(const WorkUnit& unit,
                                   const UnitOutcomes& outcomes, double seconds,
                                   std::stop_token stop) {
+  BeginReport();
   const absl::Status status =
       AsMember("CompleteWork", stop, [&](const std::string& id) {
-        return tools_.peers.CompleteWork(id, unit, outcomes, stop);
+        const absl::Status answer =
+            tools_.peers.CompleteWork(id, unit, outcomes, stop);
+        // Too old a policy stays too old.
+        return absl::IsAborted(answer)
+                   ? absl::FailedPreconditionError(answer.message())
+                   : answer;
       });
   if (!status.ok()) {
     logging::Error("unit not recorded",
@@ -266,6 +278,7 @@ void RolloutActorEngine::GiveBack(const WorkUnit& unit, const absl::Status& why,
                                   std::stop_token stop) {
   tools_.metrics.units_returned.Increment();
   logging::Warning("unit given back", {{"unit", unit.id}, {"why", why}});
+  BeginReport();
   const absl::Status status =
       AsMember("CompleteWork", stop, [&](const std::string& id) {
         return tools_.peers.ReturnWork(id, unit, why.ToString(), stop);
@@ -378,7 +391,7 @@ void RolloutActorEngine::Renew(const std::string& member,
   }
   {
     MutexLock lock(mu_);
-    if (unit_.empty() ||
+    if (unit_.empty() || reporting_ ||
         std::find(lost->begin(), lost->end(), unit_) == lost->end()) {
       return;
     }

@@ -113,6 +113,7 @@ class RolloutActorEngine {
       const char* what, std::stop_token stop,
       const std::function<absl::Status(const std::string&)>& call);
   std::stop_token TakeInHand(const std::string& unit);
+  void BeginReport();
   void WaitForChange(absl::Duration wait, std::stop_token stop);
   // The other one.
   void KeepAlive(std::stop_token stop);
@@ -134,6 +135,8 @@ class RolloutActorEngine {
   std::string unit_ ABSL_GUARDED_BY(mu_);          // In hand.
   std::stop_source in_hand_ ABSL_GUARDED_BY(mu_);  // Of the unit or job.
   bool lost_ ABSL_GUARDED_BY(mu_) = false;         // Its lease is another's.
+  // Its outcome is being reported; a lease that ends now is not lost.
+  bool reporting_ ABSL_GUARDED_BY(mu_) = false;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool hand_back_ ABSL_GUARDED_BY(mu_) = false;  // Finish ran out of patience.
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

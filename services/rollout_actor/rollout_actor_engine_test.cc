@@ -36,12 +36,12 @@ TEST_CASE("The actor makes a unit: weights, judging, hand-over, report",
           std::vector<TokenSpan>{{0, outcomes[i].response_tokens, 0}});
     CHECK(rollout.temperature == 0.8);
     CHECK(rollout.group == "p");
-    CHECK(outcomes[i].base.mean_logprob < 0);
-    CHECK(outcomes[i].base.worst_window_surprise >=
-          -outcomes[i].base.mean_logprob - 1e-6);
-    CHECK(std::isfinite(outcomes[i].base.subject_gain));
+    CHECK(outcomes[i].base->mean_logprob < 0);
+    CHECK(outcomes[i].base->worst_window_surprise >=
+          -outcomes[i].base->mean_logprob - 1e-6);
+    CHECK(std::isfinite(outcomes[i].base->subject_gain));
     CHECK(f.peers.scored()[i].base_mean_logprob ==
-          outcomes[i].base.mean_logprob);
+          outcomes[i].base->mean_logprob);
   }
   REQUIRE(f.engine->Finish(absl::Seconds(60)).ok());
   CHECK(f.metrics.units_completed.Value() == 1);
@@ -181,6 +181,7 @@ TEST_CASE("A failed generation is unscorable and never judged",
   CHECK(outcomes[1].verdict.rubric_sha256 == unit.rubric_sha256);
   CHECK(outcomes[1].monitor->rubric_sha256 == unit.monitor_rubric_sha256);
   CHECK(outcomes[1].finish_reason == FinishReason::kFailed);
+  CHECK_FALSE(outcomes[1].base.has_value());
   CHECK(f.peers.submitted().size() == 3);
   CHECK(f.metrics.rollouts_failed.Value() == 1);
 }

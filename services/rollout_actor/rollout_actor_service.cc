@@ -6,56 +6,23 @@
 
 #include "mpo/base/mutex.h"
 #include "mpo/rpc/grpc_status.h"
+#include "services/rollout_actor/wire.h"
 
 namespace mpo::rollout_actor {
 namespace {
 
-Prompt FromProto(const v1::Prompt& proto) {
-  Prompt prompt;
-  prompt.id = proto.id();
-  prompt.task = proto.task();
-  for (const v1::ChatMessage& message : proto.messages()) {
-    prompt.messages.push_back({message.role(), message.content()});
-  }
-  prompt.text = proto.text();
-  prompt.reference = proto.reference();
-  prompt.subject = proto.subject();
-  prompt.key_terms.assign(proto.key_terms().begin(), proto.key_terms().end());
-  prompt.cluster = proto.cluster();
-  return prompt;
-}
-
-GenerateJob FromProto(const v1::GenerateRequest& request) {
+GenerateJob JobOf(const v1::GenerateRequest& request) {
   GenerateJob job;
   for (const v1::Prompt& prompt : request.prompts()) {
-    job.prompts.push_back(FromProto(prompt));
+    job.prompts.push_back(PromptOf(prompt));
   }
-  if (request.has_sampling()) {
-    job.sampling.temperature = request.sampling().temperature();
-    job.sampling.top_k = request.sampling().top_k();
-    job.sampling.top_p = request.sampling().top_p();
-    job.sampling.max_new_tokens = request.sampling().max_new_tokens();
-  }
+  if (request.has_sampling()) job.sampling = SamplingOf(request.sampling());
   job.seed = request.seed();
   job.base_model = request.base_model();
   return job;
 }
 
-v1::FinishReason ToProto(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return v1::FINISH_REASON_STOP;
-    case FinishReason::kLength:
-      return v1::FINISH_REASON_LENGTH;
-    case FinishReason::kCancelled:
-      return v1::FINISH_REASON_CANCELLED;
-    case FinishReason::kFailed:
-      return v1::FINISH_REASON_FAILED;
-  }
-  return v1::FINISH_REASON_UNSPECIFIED;
-}
-
-v1::GenerateResponse ToProto(const GeneratedResponse& response) {
+v1::GenerateResponse ResponseOf(const GeneratedResponse& response) {
   v1::GenerateResponse proto;
   proto.set_prompt_id(response.prompt_id);
   proto.mutable_tokens()->Assign(response.tokens.begin(),
@@ -76,7 +43,7 @@ class GenerateCall final
  public:
   GenerateCall(RolloutActorEngine& engine, const v1::GenerateRequest& request) {
     const absl::Status queued = engine.Generate(
-        FromProto(request), stop_.get_token(),
+        JobOf(request), stop_.get_token(),
         [this](const GeneratedResponse& response) { Push(response); },
         [this](const absl::Status& status) { End(status); });
     if (!queued.ok()) End(queued);
@@ -98,7 +65,7 @@ class GenerateCall final
 
  private:
   void Push(const GeneratedResponse& response) {
-    v1::GenerateResponse proto = ToProto(response);
+    v1::GenerateResponse proto = ResponseOf(response);
     MutexLock lock(mu_);
     queue_.push_back(std::move(proto));
     if (queue_.size() == 1) StartWrite(&queue_.front());

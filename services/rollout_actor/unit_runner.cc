@@ -184,7 +184,7 @@ absl::Status UnitRunner::Judge(const WorkUnit& unit, std::vector<Made>& made,
   for (size_t i = 0; i < made.size(); ++i) {
     if (!made[i].failure.ok()) continue;
     items.push_back({unit.samples[i].key, unit.samples[i].prompt,
-                     made[i].rollout.text, made[i].base.mean_logprob});
+                     made[i].rollout.text, made[i].base->mean_logprob});
   }
   std::map<std::string, Verdicts> verdicts;
   if (!items.empty()) {

@@ -61,7 +61,7 @@ class UnitRunner {
   // One sample on its way.
   struct Made {
     Rollout rollout;
-    BaseStatistics base;
+    std::optional<BaseStatistics> base;
     absl::Status failure;  // Not OK: unscorable, with this message.
     Verdicts verdicts;
   };
