@@ -101,6 +101,7 @@ absl::StatusOr<std::unique_ptr<RolloutSpool>> RolloutSpool::Open(
     MPO_RETURN_IF_ERROR(
         spool->LoadSegment(path, number, number == files.rbegin()->first));
   }
+  spool->size_ = static_cast<int64_t>(spool->entries_.size());
   return spool;
 }
 
@@ -246,6 +247,7 @@ absl::StatusOr<AppendResult> RolloutSpool::Append(
     entry.offset += base;
     entries_[key] = entry;
   }
+  size_ = static_cast<int64_t>(entries_.size());
   arrived_.NotifyAll();
   return result;
 }
@@ -296,6 +298,7 @@ absl::Status RolloutSpool::DropThrough(int64_t step) {
   dropped_through_ = std::max(dropped_through_, step);
   std::erase_if(entries_,
                 [&](const auto& item) { return item.second.step <= step; });
+  size_ = static_cast<int64_t>(entries_.size());
   for (auto it = segments_.begin(); it != segments_.end();) {
     if (it->newest_step > step || it->bytes == 0) {
       ++it;
@@ -310,11 +313,6 @@ absl::Status RolloutSpool::DropThrough(int64_t step) {
     it = segments_.erase(it);
   }
   return absl::OkStatus();
-}
-
-int64_t RolloutSpool::size() const {
-  MutexLock lock(mu_);
-  return static_cast<int64_t>(entries_.size());
 }
 
 }  // namespace mpo::policy_learner

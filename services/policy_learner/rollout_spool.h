@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <list>
@@ -70,7 +71,8 @@ class RolloutSpool {
   // later ones.
   absl::Status DropThrough(int64_t step) ABSL_LOCKS_EXCLUDED(mu_);
 
-  int64_t size() const ABSL_LOCKS_EXCLUDED(mu_);  // Records.
+  // Records. Never waits for the disk.
+  int64_t size() const { return size_; }
 
  private:
   struct Segment {
@@ -105,6 +107,7 @@ class RolloutSpool {
   CondVar arrived_;
   std::list<Segment> segments_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  std::atomic<int64_t> size_ = 0;  // Of entries_.
   int64_t dropped_through_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mpo/model/language_model.h"
+#include "mpo/v1/policy_learner_service.pb.h"
 #include "services/policy_learner/policy_model.h"
 #include "services/policy_learner/trainer_options.h"
 #include "services/policy_learner/training_batch.h"
@@ -30,5 +31,8 @@ struct ToyTask {
   static std::vector<TrainingSample> Sample(const PolicyModel& policy,
                                             int64_t step, uint64_t seed);
 };
+
+// What an actor would send.
+v1::SubmitRolloutsRequest ToProto(const TrainingSample& sample);
 
 }  // namespace mpo::policy_learner

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/learner_engine.h"
+
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <future>
+
+#include "absl/strings/str_cat.h"
+#include "services/policy_learner/toy_mesh.h"
+
+namespace mpo::policy_learner {
+namespace {
+
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+struct TemporaryDirectory {
+  TemporaryDirectory() {
+    std::string name = fs::temp_directory_path() / "engineXXXXXX";
+    path = mkdtemp(name.data());
+  }
+  ~TemporaryDirectory() { fs::remove_all(path); }
+  fs::path path;
+};
+
+constexpr int kSteps = 5;
+
+TEST_CASE("The engine trains, checkpoints, publishes and commits every step",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options());
+  REQUIRE(learner.restored.ok());
+  CHECK(learner.publisher.newest()->version() == 0);
+  learner.ledger->unavailable = 2;
+  learner.Start();
+  REQUIRE(learner.Wait().ok());
+  CHECK(learner.ledger->committed.size() == kSteps);
+  CHECK(learner.publisher.newest()->version() == kSteps);
+  CHECK(learner.publisher.newest()->sha256() ==
+        learner.ledger->committed[kSteps]);
+  for (const char* name : {"policy_loss", "value_loss", "kl", "entropy",
+                           "clip_fraction", "grad_norm", "reward"}) {
+    CHECK(learner.ledger->metrics.contains(name));
+  }
+  const LearnerStatus status = learner.engine->Status();
+  CHECK(status.step == kSteps);
+  CHECK(status.policy_version == kSteps);
+  CHECK(status.phase == "idle");
+  CHECK(status.weights_sha256 == learner.ledger->committed[kSteps]);
+  // Only what the older of two checkpoints does not cover is kept.
+  CHECK(status.spooled_rollouts == ToyTask::kPrompts * ToyTask::kGroup);
+  CHECK(fs::exists(dir.path / "checkpoints" / "step_5" / "MANIFEST.json"));
+  CHECK_FALSE(fs::exists(dir.path / "checkpoints" / "step_3"));
+  CHECK(learner.engine->Limits().newest_version == kSteps);
+}
+
+TEST_CASE("A learner killed after any commit ends with the same weights",
+          "[learner]") {
+  const int checkpoint_every = GENERATE(1, 2, 3);
+  const bool damaged = GENERATE(false, true);
+  const TemporaryDirectory dir, copies;
+  std::map<int64_t, std::string> committed;
+  {
+    ToyLearner learner(dir.path, kSteps, ToyTask::Options(), checkpoint_every);
+    learner.ledger->on_commit = [&](int64_t step) {
+      // What the disk holds if the process dies now.
+      fs::copy(dir.path, copies.path / std::to_string(step),
+               fs::copy_options::recursive);
+    };
+    learner.Start();
+    REQUIRE(learner.Wait().ok());
+    committed = learner.ledger->committed;
+  }
+  for (int64_t killed = 1; killed <= kSteps; ++killed) {
+    const fs::path run = copies.path / std::to_string(killed);
+    const int64_t newest = killed / checkpoint_every * checkpoint_every;
+    if (damaged) {
+      // With no other checkpoint to use that would be an error.
+      if (newest < 2 * checkpoint_every) continue;
+      fs::resize_file(run / "checkpoints" / absl::StrCat("step_", newest) /
+                          "trainer.safetensors",
+                      100);
+    }
+    std::map<int64_t, std::string> known(committed.begin(),
+                                         committed.upper_bound(killed));
+    ToyLearner learner(run, kSteps, ToyTask::Options(), checkpoint_every,
+                       known);
+    REQUIRE(learner.restored.ok());
+    CHECK(learner.publisher.newest()->version() ==
+          newest - (damaged ? checkpoint_every : 0));
+    // Rollouts of the newest version are no surprise after falling back.
+    CHECK(learner.engine->Limits().newest_version == killed);
+    learner.Start();
+    REQUIRE(learner.Wait().ok());
+    CHECK(learner.ledger->committed == committed);
+  }
+}
+
+TEST_CASE("Weights that differ from those committed stop the training",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options(), 1, {{2, "abc"}});
+  learner.Start();
+  const absl::Status status = learner.Wait();
+  CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
+  CHECK_THAT(std::string(status.message()),
+             Contains("commit of step 2") && Contains("other weights"));
+  CHECK(learner.engine->Status().step == 1);
+}
+
+TEST_CASE("A run directory of another run is refused by the ledger",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  {
+    ToyLearner learner(dir.path, 2, ToyTask::Options());
+    learner.Start();
+    REQUIRE(learner.Wait().ok());
+  }
+  ToyLearner learner(dir.path, 9, ToyTask::Options(), 1, {{2, "abc"}});
+  REQUIRE(learner.restored.ok());
+  learner.Start();
+  CHECK(learner.Wait().code() == absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_CASE("Restoring from damaged state is an error", "[learner]") {
+  const TemporaryDirectory dir;
+  {
+    ToyLearner learner(dir.path, 1, ToyTask::Options());
+    learner.Start();
+    REQUIRE(learner.Wait().ok());
+  }
+  SECTION("all checkpoints") {
+    fs::remove(dir.path / "checkpoints" / "step_1" / "MANIFEST.json");
+    CHECK(ToyLearner(dir.path, 1, ToyTask::Options()).restored.code() ==
+          absl::StatusCode::kDataLoss);
+  }
+  SECTION("version file") {
+    std::ofstream(dir.path / "version") << "many";
+    CHECK(ToyLearner(dir.path, 1, ToyTask::Options()).restored.code() ==
+          absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST_CASE("A checkpoint is written on request and on stop", "[learner]") {
+  const TemporaryDirectory dir;
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options(), 100);
+  std::promise<void> third;
+  learner.ledger->on_commit = [&](int64_t step) {
+    if (step != 3) return;
+    learner.ledger->hold = true;
+    third.set_value();
+  };
+  learner.Start();
+  third.get_future().wait();
+  std::promise<absl::StatusOr<CheckpointStore::Checkpoint>> saved;
+  learner.engine->SaveCheckpoint(
+      [&](auto c) { saved.set_value(std::move(c)); });
+  const auto checkpoint = saved.get_future().get();
+  REQUIRE(checkpoint.ok());
+  CHECK(checkpoint->step == 3);
+  CHECK(fs::exists(checkpoint->path / "adapter_model.safetensors"));
+  learner.engine->Stop();
+  CHECK(learner.Wait().ok());
+  absl::Status late;
+  learner.engine->SaveCheckpoint([&](auto c) { late = c.status(); });
+  CHECK(late.code() == absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace mpo::policy_learner

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/learner_process.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "mpo/base/digest.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/logging/log.h"
+#include "mpo/metrics/exposer.h"
+#include "mpo/rpc/server_host.h"
+#include "mpo/rpc/termination.h"
+#include "mpo/tensor/threads.h"
+#include "services/policy_learner/learner_service.h"
+#include "services/policy_learner/mesh_ledger.h"
+#include "services/policy_learner/trainer_options_from.h"
+#include "services/policy_learner/wire.h"
+
+namespace mpo::policy_learner {
+namespace {
+
+absl::StatusOr<std::unique_ptr<PolicyTrainer>> LoadTrainer(
+    const config::v1::RunConfig& config) {
+  MPO_ASSIGN_OR_RETURN(const TrainerOptions options,
+                       TrainerOptionsFrom(config));
+  const int threads = config.learner().threads();
+  tensor::SetThreads(threads > 0
+                         ? threads
+                         : static_cast<int>(std::max(
+                               1U, std::thread::hardware_concurrency())));
+  MPO_ASSIGN_OR_RETURN(auto model,
+                       model::LanguageModel::Load(config.policy().model()));
+  return PolicyTrainer::Create(std::move(model), options, Clock::Real());
+}
+
+std::string Incarnation() {
+  return Sha256Hex(absl::StrCat(::getpid(), "/", absl::GetCurrentTimeNanos()))
+      .substr(0, 16);
+}
+
+// Holds the outcome of training and wakes the thread that waits for a signal.
+class TrainingEnd {
+ public:
+  void Set(const absl::Status& status) {
+    if (status.ok()) return;  // Weights are served until told to stop.
+    MutexLock lock(mu_);
+    status_ = status;
+    ::kill(::getpid(), SIGTERM);
+  }
+  absl::Status Get() const {
+    MutexLock lock(mu_);
+    return status_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  absl::Status status_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+absl::Status RunLearner(const LearnerProcessOptions& options) {
+  const config::v1::RunConfig& config = options.config;
+  const std::filesystem::path run = config.run().dir();
+  MPO_ASSIGN_OR_RETURN(
+      auto exposition,
+      metrics::Exposition::Start("policy_learner", options.metrics_listen));
+  MPO_ASSIGN_OR_RETURN(auto trainer, LoadTrainer(config));
+  MPO_ASSIGN_OR_RETURN(auto spool,
+                       RolloutSpool::Open({.directory = run / "spool"}));
+  LearnerMetrics metrics(exposition->registry());
+  WeightsPublisher publisher;
+  TrainingEnd end;
+  MeshLedger ledger(
+      {.orchestrator = config.mesh().orchestrator(),
+       .name = options.name,
+       .incarnation = Incarnation(),
+       .address = config.mesh().policy_learner(),
+       .config_sha256 = options.config_sha256,
+       .policy_version =
+           [&] {
+             const auto newest = publisher.newest();
+             return newest == nullptr ? 0 : newest->version();
+           },
+       .heartbeat = absl::Seconds(std::max(0.01, config.mesh().heartbeat()))});
+  LearnerEngine engine(
+      {.checkpoints = {run / "checkpoints", options.config_sha256,
+                       config.learner().checkpoints_kept()},
+       .checkpoint_every = std::max(1, config.learner().checkpoint_every()),
+       .version_file = run / "spool" / "newest_version"},
+      std::move(trainer), *spool, SampleFromBytes, ledger, publisher, metrics,
+      Clock::Real());
+  MPO_RETURN_IF_ERROR(engine.Restore());
+  LearnerService service(engine, *spool, publisher, metrics);
+  MPO_ASSIGN_OR_RETURN(
+      auto host, rpc::ServerHost::Start({.address = options.listen,
+                                         .registry = &exposition->registry()},
+                                        {&service}));
+  logging::Info("policy_learner ready",
+                {{"port", host->port()},
+                 {"metrics_port", exposition->port()},
+                 {"policy_version", publisher.newest()->version()}});
+  engine.Start([&](const absl::Status& status) { end.Set(status); });
+  rpc::WaitForTerminationSignal();
+  logging::Info("draining");
+  // The step in hand is finished and checkpointed while rollouts are still
+  // accepted; then those who wait for weights are let go.
+  engine.Stop();
+  publisher.Close();
+  host->Stop();
+  return end.Get();
+}
+
+}  // namespace mpo::policy_learner
