@@ -5,6 +5,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "mpo/generation/small_product.h"
+
 namespace mpo::generation {
 namespace {
 
@@ -87,6 +89,32 @@ TEST_CASE(
     CHECK(at::allclose(
         out, expected.transpose(0, 1).reshape({c.length, shape.q_size()}), 1e-4,
         1e-5));
+  }
+}
+
+TEST_CASE(
+    "SmallProduct equals mm for any number of rows, and no row feels the "
+    "others",
+    "[kernels]") {
+  at::manual_seed(3);
+  std::vector<float> scratch;
+  for (int rows = 1; rows <= SmallProductRows(); rows += 3) {
+    for (const auto& [depth, columns] :
+         {std::pair{33, 50}, std::pair{64, 96}, std::pair{5, 1}}) {
+      const at::Tensor x = at::randn({rows, depth});
+      const at::Tensor w = at::randn({columns, depth});
+      at::Tensor out = at::empty({rows, columns});
+      SmallProduct(Floats(x), rows, depth, Floats(w), columns, false,
+                   Floats(out), scratch, 2);
+      CHECK(at::allclose(out, at::mm(x, w.t()), 1e-4, 1e-4));
+      at::Tensor last = at::empty({1, columns});
+      SmallProduct(Floats(x[rows - 1]), 1, depth, Floats(w), columns, false,
+                   Floats(last), scratch, 1);
+      CHECK(at::equal(last[0], out[rows - 1]));
+      SmallProduct(Floats(x), rows, depth, Floats(w), columns, true,
+                   Floats(out), scratch, 2);
+      CHECK(at::allclose(out, 2 * at::mm(x, w.t()), 1e-4, 2e-4));
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "mpo/generation/small_product.h"
 #include "mpo/model/decoder.h"
 
 namespace mpo::generation {
@@ -26,22 +27,22 @@ std::optional<std::pair<at::Tensor, at::Tensor>> Stack(
   for (int64_t size : outputs) total += size;
   const int64_t rank = adapter.config().rank;
   at::Tensor up = at::zeros(
-      {rank * static_cast<int64_t>(modules.size()), total}, at::kFloat);
-  int64_t column = 0;
+      {total, rank * static_cast<int64_t>(modules.size())}, at::kFloat);
+  int64_t row = 0;
   for (size_t i = 0; i < modules.size(); ++i) {
     const model::LoraWeights& weights = adapter.weights(layer, modules[i]);
     if (weights.a.defined()) {
-      up.narrow(0, rank * static_cast<int64_t>(down.size()), rank)
-          .narrow(1, column, outputs[i])
-          .copy_(weights.b.t() * adapter.scale());
+      up.narrow(0, row, outputs[i])
+          .narrow(1, rank * static_cast<int64_t>(down.size()), rank)
+          .copy_(weights.b * adapter.scale());
       down.push_back(weights.a);
     }
-    column += outputs[i];
+    row += outputs[i];
   }
   if (down.empty()) return std::nullopt;
   return std::pair(
-      at::cat(down).t().contiguous(),
-      up.narrow(0, 0, rank * static_cast<int64_t>(down.size())).contiguous());
+      at::cat(down).contiguous(),
+      up.narrow(1, 0, rank * static_cast<int64_t>(down.size())).contiguous());
 }
 
 // Moves the wanted rows of a [rows, width] buffer to its front.
@@ -107,16 +108,31 @@ void RaggedForward::Grow(int64_t rows, int64_t positions) {
   }
 }
 
+void RaggedForward::Multiply(const at::Tensor& input, const at::Tensor& weight,
+                             bool accumulate, at::Tensor out) {
+  if (input.size(0) <= SmallProductRows()) {
+    SmallProduct(input.const_data_ptr<float>(), static_cast<int>(input.size(0)),
+                 static_cast<int>(input.size(1)),
+                 weight.const_data_ptr<float>(),
+                 static_cast<int>(weight.size(0)), accumulate, Floats(out),
+                 scratch_, at::get_num_threads());
+  } else if (accumulate) {
+    out.addmm_(input, weight.t());
+  } else {
+    at::mm_out(out, input, weight.t());
+  }
+}
+
 void RaggedForward::AddAdapter(const Thin& thin, const at::Tensor& input,
-                               at::Tensor output) {
+                               const at::Tensor& output) {
   if (!thin.down.defined()) return;
-  const int64_t size = input.size(0) * thin.down.size(1);
+  const int64_t size = input.size(0) * thin.down.size(0);
   if (!thin_.defined() || thin_.numel() < size)
     thin_ = at::empty({size}, at::kFloat);
   at::Tensor low =
-      thin_.narrow(0, 0, size).view({input.size(0), thin.down.size(1)});
-  at::mm_out(low, input, thin.down);
-  output.addmm_(low, thin.up);
+      thin_.narrow(0, 0, size).view({input.size(0), thin.down.size(0)});
+  Multiply(input, thin.down, /*accumulate=*/false, low);
+  Multiply(low, thin.up, /*accumulate=*/true, output);
 }
 
 void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
@@ -134,7 +150,7 @@ void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
   RmsNormRows(Floats(hidden_), w.input_norm.const_data_ptr<float>(), eps, n,
               width, Floats(normed_), threads);
   at::Tensor qkv = first(qkv_);
-  at::mm_out(qkv, first(normed_), w.qkv.t());
+  Multiply(first(normed_), w.qkv, /*accumulate=*/false, qkv);
   AddAdapter(adapter.qkv, first(normed_), qkv);
   const int64_t offset = index * shape_.page_floats();
   RotateAndAppend(
@@ -155,17 +171,17 @@ void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
   AttendRows(shape_, rows.data(), n, Floats(qkv_), offset, Floats(attended_),
              threads);
   at::Tensor hidden = first(hidden_);
-  hidden.addmm_(first(attended_), w.o.t());
+  Multiply(first(attended_), w.o, /*accumulate=*/true, hidden);
   AddAdapter(adapter.o, first(attended_), hidden);
 
   RmsNormRows(Floats(hidden_), w.post_norm.const_data_ptr<float>(), eps, n,
               width, Floats(normed_), threads);
   at::Tensor gate_up = first(gate_up_);
-  at::mm_out(gate_up, first(normed_), w.gate_up.t());
+  Multiply(first(normed_), w.gate_up, /*accumulate=*/false, gate_up);
   AddAdapter(adapter.gate_up, first(normed_), gate_up);
   SiluMulRows(Floats(gate_up_), n, static_cast<int>(c.intermediate_size),
               Floats(inner_), threads);
-  hidden.addmm_(first(inner_), w.down.t());
+  Multiply(first(inner_), w.down, /*accumulate=*/true, hidden);
   AddAdapter(adapter.down, first(inner_), hidden);
 }
 
@@ -203,7 +219,8 @@ const float* RaggedForward::Logits(int begin, int count) {
     logits_ = at::empty({count, vocabulary}, at::kFloat);
   }
   at::Tensor out = logits_.narrow(0, 0, count);
-  at::mm_out(out, normed_.narrow(0, begin, count), model_->head().t());
+  Multiply(normed_.narrow(0, begin, count), model_->head(),
+           /*accumulate=*/false, out);
   return logits_.const_data_ptr<float>();
 }
 

@@ -49,15 +49,19 @@ class RaggedForward {
 
  private:
   struct Thin {
-    at::Tensor down;  // [in, rank]: A transposed.
-    at::Tensor up;    // [rank, out]: B transposed, scaled.
+    at::Tensor down;  // [rank, in]: A.
+    at::Tensor up;    // [out, rank]: B, scaled.
   };
   struct LayerAdapter {
     Thin qkv, o, gate_up, down;
   };
 
   void Grow(int64_t rows, int64_t positions);
-  void AddAdapter(const Thin& thin, const at::Tensor& input, at::Tensor output);
+  // out = input weight^T, or out += input weight^T.
+  void Multiply(const at::Tensor& input, const at::Tensor& weight,
+                bool accumulate, at::Tensor out);
+  void AddAdapter(const Thin& thin, const at::Tensor& input,
+                  const at::Tensor& output);
   void RunLayer(int64_t index, std::vector<TokenRow>& rows,
                 const std::vector<int>& wanted);
 
@@ -70,6 +74,7 @@ class RaggedForward {
   at::Tensor hidden_, normed_, qkv_, attended_, gate_up_, inner_, thin_,
       logits_;
   at::Tensor cos_, sin_;  // [positions, head_dim / 2]
+  std::vector<float> scratch_;
 };
 
 }  // namespace mpo::generation
