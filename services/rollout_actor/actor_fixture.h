@@ -41,7 +41,8 @@ struct ActorFixture {
   prometheus::Registry registry;
   RolloutActorMetrics metrics{registry};
   std::unique_ptr<text::Tokenizer> tokenizer;
-  text::ChatTemplate chat{text::ChatFamily::kChatMl, "", ""};
+  absl::StatusOr<text::ChatTemplate> chat =
+      text::ChatTemplate(text::ChatFamily::kChatMl, "", "");
   std::unique_ptr<PolicyReplica> policy;
   std::unique_ptr<UnitRunner> runner;
   RolloutActorOptions options;

@@ -109,7 +109,8 @@ TEST_CASE("Measure stops when asked", "[rollout_actor]") {
 TEST_CASE("RenderPrompt adds no system turn and takes raw text as it is",
           "[rollout_actor]") {
   ActorFixture f;
-  const text::ChatTemplate chat(text::ChatFamily::kChatMl, "Be useful.", "");
+  const absl::StatusOr<text::ChatTemplate> chat =
+      text::ChatTemplate(text::ChatFamily::kChatMl, "Be useful.", "");
   Prompt prompt;
   prompt.id = "p";
   prompt.messages = {{"user", "Hi"}};
@@ -124,6 +125,9 @@ TEST_CASE("RenderPrompt adds no system turn and takes raw text as it is",
   CHECK(absl::StrContains(
       RenderPrompt(*f.tokenizer, chat, prompt).status().message(), "both"));
   prompt.text.clear();
+  CHECK(absl::IsNotFound(
+      RenderPrompt(*f.tokenizer, absl::NotFoundError("none"), prompt)
+          .status()));
   prompt.messages[0].role = "tool";
   const absl::Status status = RenderPrompt(*f.tokenizer, chat, prompt).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);

@@ -8,9 +8,9 @@
 namespace mpo::rollout_actor {
 namespace {
 
-absl::StatusOr<std::vector<int32_t>> Render(const text::Tokenizer& tokenizer,
-                                            const text::ChatTemplate& chat,
-                                            const Prompt& prompt) {
+absl::StatusOr<std::vector<int32_t>> Render(
+    const text::Tokenizer& tokenizer,
+    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt) {
   if (prompt.messages.empty() == prompt.text.empty()) {
     return absl::InvalidArgumentError(prompt.text.empty()
                                           ? "it has neither messages nor text"
@@ -19,7 +19,8 @@ absl::StatusOr<std::vector<int32_t>> Render(const text::Tokenizer& tokenizer,
   if (prompt.messages.empty()) {
     return tokenizer.Encode(prompt.text, /*add_special_tokens=*/true);
   }
-  const auto rendered = chat.Render(
+  if (!chat.ok()) return chat.status();
+  const auto rendered = chat->Render(
       prompt.messages,
       {.add_generation_prompt = true, .default_system_prompt = false});
   if (!rendered.ok()) return rendered.status();
@@ -29,8 +30,8 @@ absl::StatusOr<std::vector<int32_t>> Render(const text::Tokenizer& tokenizer,
 }  // namespace
 
 absl::StatusOr<std::vector<int32_t>> RenderPrompt(
-    const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
-    const Prompt& prompt) {
+    const text::Tokenizer& tokenizer,
+    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt) {
   auto tokens = Render(tokenizer, chat, prompt);
   if (tokens.ok() && tokens->empty()) {
     tokens = absl::InvalidArgumentError("it has no tokens");

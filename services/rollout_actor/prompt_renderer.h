@@ -15,9 +15,10 @@ namespace mpo::rollout_actor {
 // them: the model's own default system turn is not added, so that what the
 // policy sees is what the data says. A raw text is encoded as it stands, with
 // the tokens the tokenizer itself puts around a text. INVALID_ARGUMENT names
-// the prompt: neither messages nor text, both, or an unknown role.
+// the prompt: neither messages nor text, both, or an unknown role; the status
+// of `chat` when it is not OK and the prompt has messages.
 absl::StatusOr<std::vector<int32_t>> RenderPrompt(
-    const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
-    const Prompt& prompt);
+    const text::Tokenizer& tokenizer,
+    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt);
 
 }  // namespace mpo::rollout_actor

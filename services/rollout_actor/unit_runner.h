@@ -28,7 +28,8 @@ namespace mpo::rollout_actor {
 struct UnitTools {
   PolicyReplica& policy;
   const text::Tokenizer& tokenizer;
-  const text::ChatTemplate& chat;
+  // Not OK: the model has none; only raw prompts can be rendered.
+  const absl::StatusOr<text::ChatTemplate>& chat;
   Peers& peers;
   RolloutActorMetrics& metrics;
   Clock& clock;
