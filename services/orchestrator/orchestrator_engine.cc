@@ -164,7 +164,7 @@ void OrchestratorEngine::Tick() {
       if (gathered.ok()) pending = *std::move(gathered);
       if (pending.more) changed_ = true;
     }
-    Note(status, deferred);
+    if (!shut_down_) Note(status, deferred);
   }
   for (const std::function<void()>& call : deferred) call();
   if (!write) return;
@@ -189,6 +189,17 @@ void OrchestratorEngine::Note(const absl::Status& status, Deferred& deferred) {
     });
   }
   trouble_ = status;
+  if (status.ok()) return;
+  // People who watch see why nothing moves; the next good round corrects it.
+  RunStatus told = published_.value_or(RunStatus{});
+  told.run_id = options_.plan.run;
+  told.phase = Phase::kPaused;
+  told.reason = std::string(status.message());
+  if (published_ == told) return;
+  for (const auto& [id, changed] : subscribers_) {
+    deferred.emplace_back([tell = changed, told] { tell(told); });
+  }
+  published_ = std::move(told);
 }
 
 absl::Status OrchestratorEngine::Advance(Deferred& deferred) {

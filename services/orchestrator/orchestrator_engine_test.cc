@@ -385,6 +385,42 @@ TEST_CASE("The run directory is an export of the ledger", "[engine]") {
   CHECK(*ReadFile(run.directory / "rubrics/global/0.yaml") == "essay:one,two");
 }
 
+TEST_CASE("A full disk is told and nothing is lost", "[engine]") {
+  std::vector<RunStatus> told;
+  TestRun run;
+  run.Open();
+  const WorkUnit unit = run.LeasedUnit();
+  run.engine->Subscribe([&told](const std::optional<RunStatus>& status) {
+    if (status) told.push_back(*status);
+  });
+  run.engine->Tick();
+  auto& database = run.ledger->database();
+  const auto pages = database.QueryInt("PRAGMA page_count");
+  REQUIRE(pages.ok());
+  REQUIRE(
+      database.QueryInt(absl::StrCat("PRAGMA max_page_count=", **pages).c_str())
+          .ok());
+  Completion completion = TestRun::CompletionOf(unit);
+  for (Outcome& outcome : completion.outcomes) outcome.text.resize(300000, 'x');
+  CHECK(
+      absl::IsResourceExhausted(run.engine->CompleteWork(completion).status()));
+  REQUIRE(database.QueryInt("PRAGMA max_page_count=100000").ok());
+  CHECK(run.engine->CompleteWork(completion)->recorded == 2);
+  REQUIRE(database.Run("ALTER TABLE events RENAME TO gone").ok());
+  run.clock.Advance(absl::Seconds(20));
+  REQUIRE(run.engine->PauseRun("x").code() != absl::StatusCode::kOk);
+  REQUIRE(database.Run("ALTER TABLE gone RENAME TO events").ok());
+  REQUIRE(database.Run("ALTER TABLE steps RENAME TO gone").ok());
+  run.engine->Tick();
+  REQUIRE(told.size() == 2);
+  CHECK(told[1].phase == Phase::kPaused);
+  CHECK(told[1].reason.find("no such table") != std::string::npos);
+  CHECK_FALSE(run.engine->Failure().ok());
+  REQUIRE(database.Run("ALTER TABLE gone RENAME TO steps").ok());
+  run.engine->Tick();
+  CHECK(told.back().phase == Phase::kGenerating);
+}
+
 TEST_CASE("Create refuses a plan that cannot be", "[engine]") {
   TestRun run;
   run.Open();

@@ -47,8 +47,13 @@ RubricRules MeshRubricRules() {
 }
 
 absl::StatusOr<RubricRecord> InitialRubric(const std::string& path) {
-  MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
-  absl::StatusOr<Rubric> rubric = rubric::ParseYaml(text);
+  const absl::StatusOr<std::string> text = ReadFile(path, 1 << 20);
+  if (!text.ok()) {
+    return absl::Status(
+        text.status().code(),
+        absl::StrCat("reward.rubric: ", text.status().message()));
+  }
+  absl::StatusOr<Rubric> rubric = rubric::ParseYaml(*text);
   if (!rubric.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", rubric.status().message()));
@@ -109,15 +114,15 @@ absl::Status RunOrchestrator(const OrchestratorProcessOptions& options) {
   }
   MPO_ASSIGN_OR_RETURN(const int lock, LockDirectory(directory));
   const auto unlock = absl::MakeCleanup([lock] { close(lock); });
-  MPO_ASSIGN_OR_RETURN(
-      const auto exposition,
-      metrics::Exposition::Start("orchestrator", options.metrics_listen));
   Clock& clock = Clock::Real();
-  OrchestratorMetrics metrics(exposition->registry());
   MPO_ASSIGN_OR_RETURN(
       const auto ledger,
       Ledger::Open(directory / "ledger.sqlite", RunRecordFrom(engine_options),
                    initial, clock.Wall()));
+  MPO_ASSIGN_OR_RETURN(
+      const auto exposition,
+      metrics::Exposition::Start("orchestrator", options.metrics_listen));
+  OrchestratorMetrics metrics(exposition->registry());
   MetaReviewer reviewer(
       rpc::MakeChannel(options.config.mesh().meta_reward_server()),
       kLongestReview);
