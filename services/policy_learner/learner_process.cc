@@ -72,7 +72,7 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
   const std::filesystem::path run = config.run().dir();
   MPO_ASSIGN_OR_RETURN(
       auto exposition,
-      metrics::Exposition::Start("policy_learner", options.metrics_listen));
+      metrics::Exposition::Start(options.name, options.metrics_listen));
   MPO_ASSIGN_OR_RETURN(auto trainer, LoadTrainer(config));
   MPO_ASSIGN_OR_RETURN(auto spool,
                        RolloutSpool::Open({.directory = run / "spool"}));

@@ -48,23 +48,63 @@ StepResult PolicyUpdate::Run(int64_t step,
   return Finish(finite);
 }
 
+template <typename Visit>
+void PolicyUpdate::ForEachSample(const MicroBatch& micro, Visit visit) const {
+  for (size_t j = 0; j < micro.rows.size(); ++j) {
+    int64_t offset = batch_.prompt_lengths[micro.rows[j].samples.front()];
+    for (int64_t sample : micro.rows[j].samples) {
+      visit(static_cast<int64_t>(j), sample, offset);
+      offset += batch_.response_lengths[sample] - 1;
+    }
+  }
+}
+
 PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
-    std::vector<int64_t> rows) const {
+    std::vector<PackedRow> rows) const {
   MicroBatch micro;
   micro.rows = std::move(rows);
-  std::vector<std::vector<int32_t>> inputs;
-  for (int64_t row : micro.rows) inputs.push_back(batch_.inputs[row]);
-  micro.sequences = model::PadSequences(inputs).value();
-  const int64_t length = micro.sequences.tokens.size(1);
+  const auto count = static_cast<int64_t>(micro.rows.size());
+  int64_t length = 0;
+  bool shared = false;
+  for (const PackedRow& row : micro.rows) {
+    length = std::max(length, row.length);
+    shared = shared || row.samples.size() > 1;
+  }
+  const at::Tensor tokens = torch::zeros({count, length}, torch::kLong);
+  const at::Tensor positions = torch::zeros({count, length}, torch::kLong);
+  // Which response a token belongs to: 0 prompt, then 1, 2, ...; -1 padding.
+  const at::Tensor part = torch::full({count, length}, -1, torch::kLong);
   const int64_t columns = batch_.mask.size(1);
   std::vector<int64_t> hidden, token;
-  for (size_t j = 0; j < micro.rows.size(); ++j) {
-    const int64_t row = micro.rows[j];
-    for (int64_t t = 0; t < batch_.response_lengths[row]; ++t) {
-      hidden.push_back(static_cast<int64_t>(j) * length +
-                       batch_.prompt_lengths[row] - 1 + t);
-      token.push_back(row * columns + t);
+  int64_t responses = 0;
+  ForEachSample(micro, [&](int64_t j, int64_t sample, int64_t offset) {
+    const std::vector<int32_t>& input = batch_.inputs[sample];
+    const int64_t prompt = batch_.prompt_lengths[sample];
+    ++responses;
+    for (int64_t t = 0; t < static_cast<int64_t>(input.size()); ++t) {
+      const int64_t at = j * length + (t < prompt ? t : offset + t - prompt);
+      tokens.data_ptr<int64_t>()[at] = input[t];
+      positions.data_ptr<int64_t>()[at] = t;
+      part.data_ptr<int64_t>()[at] = t < prompt ? 0 : responses;
     }
+    for (int64_t t = 0; t < batch_.response_lengths[sample]; ++t) {
+      hidden.push_back(j * length + (t == 0 ? prompt - 1 : offset + t - 1));
+      token.push_back(sample * columns + t);
+    }
+  });
+  micro.sequences.tokens = tokens;
+  micro.sequences.positions = positions;
+  micro.sequences.valid = part >= 0;
+  if (shared) {
+    const at::Tensor of_key = part.unsqueeze(1);
+    const at::Tensor open =
+        torch::ones({length, length}, torch::kBool)
+            .tril()
+            .logical_and((of_key == 0).logical_or(of_key == part.unsqueeze(2)));
+    // Finite, as the decoder's own mask: no row may be without a key.
+    micro.sequences.bias =
+        torch::zeros({count, 1, length, length})
+            .masked_fill_(open.logical_not().unsqueeze(1), -1e30);
   }
   micro.hidden_index = torch::tensor(hidden, torch::kLong);
   micro.token_index = torch::tensor(token, torch::kLong);
@@ -88,28 +128,33 @@ at::Tensor PolicyUpdate::Trunk(const MicroBatch& micro, bool reference) {
   }
   at::NoGradGuard no_grad;
   const model::LanguageModel& base = model_.reference();
-  at::Tensor padded;
-  for (size_t j = 0; j < micro.rows.size(); ++j) {
-    at::Tensor& cached = trunk_[micro.rows[j]];
-    if (!cached.defined()) {
-      const at::Tensor out = model::ForwardLayers(
-          base, nullptr, model::Embed(base, micro.sequences.tokens),
-          micro.sequences, 0, model_.trunk_layers());
-      for (size_t k = 0; k < micro.rows.size(); ++k) {
-        const auto size =
-            static_cast<int64_t>(batch_.inputs[micro.rows[k]].size());
-        trunk_[micro.rows[k]] = out[static_cast<int64_t>(k)].narrow(0, 0, size);
-      }
-      return out;
-    }
-    if (!padded.defined()) {
-      padded = torch::zeros({static_cast<int64_t>(micro.rows.size()),
-                             micro.sequences.tokens.size(1), cached.size(1)},
-                            cached.options());
-    }
-    padded[static_cast<int64_t>(j)].narrow(0, 0, cached.size(0)).copy_(cached);
+  bool known = true;
+  ForEachSample(micro, [&](int64_t, int64_t sample, int64_t) {
+    known = known && trunk_[sample].prompt.defined();
+  });
+  at::Tensor out;
+  if (known) {
+    out = torch::zeros({static_cast<int64_t>(micro.rows.size()),
+                        micro.sequences.tokens.size(1),
+                        base.config().hidden_size});
+  } else {
+    out = model::ForwardLayers(base, nullptr,
+                               model::Embed(base, micro.sequences.tokens),
+                               micro.sequences, 0, model_.trunk_layers());
   }
-  return padded;
+  ForEachSample(micro, [&](int64_t row, int64_t sample, int64_t offset) {
+    const at::Tensor prompt =
+        out[row].narrow(0, 0, batch_.prompt_lengths[sample]);
+    const at::Tensor response =
+        out[row].narrow(0, offset, batch_.response_lengths[sample] - 1);
+    if (known) {
+      prompt.copy_(trunk_[sample].prompt);
+      response.copy_(trunk_[sample].response);
+    } else {
+      trunk_[sample] = {prompt, response};
+    }
+  });
+  return out;
 }
 
 at::Tensor PolicyUpdate::Hidden(const MicroBatch& micro, bool reference) {
@@ -136,8 +181,8 @@ void PolicyUpdate::Prepare() {
   reference_logprobs_ = torch::zeros_like(batch_.behaviour);
   values_ = torch::zeros_like(batch_.behaviour);
   entropy_ = torch::zeros_like(batch_.behaviour);
-  for (auto& rows : PlanMicroBatches(batch_.inputs, batch_.active,
-                                     options_.micro_batch_tokens)) {
+  for (auto& rows :
+       PlanMicroBatches(batch_, batch_.active, options_.micro_batch_tokens)) {
     const MicroBatch micro = MakeMicroBatch(std::move(rows));
     const at::Tensor targets = Take(batch_.targets, micro);
     const at::Tensor temperatures = Take(temperatures_, micro);
@@ -195,7 +240,7 @@ bool PolicyUpdate::TrainMinibatch(const std::vector<int64_t>& rows,
   optimiser_.ZeroGrad();
   double loss = 0;
   for (auto& micro_rows :
-       PlanMicroBatches(batch_.inputs, rows, options_.micro_batch_tokens)) {
+       PlanMicroBatches(batch_, rows, options_.micro_batch_tokens)) {
     const MicroBatch micro = MakeMicroBatch(std::move(micro_rows));
     at::Tensor out;
     loss += Accumulate(micro, weights, first_epoch, ppo ? &out : nullptr);

@@ -34,7 +34,7 @@ class PolicyUpdate {
   // Rows that run through the model together, and where their response tokens
   // lie.
   struct MicroBatch {
-    std::vector<int64_t> rows;
+    std::vector<PackedRow> rows;
     model::SequenceBatch sequences;
     at::Tensor hidden_index;  // [N] into the flattened [rows, length].
     at::Tensor token_index;   // [N] into the flattened [B, T].
@@ -44,9 +44,18 @@ class PolicyUpdate {
     int steps = 0;
   };
 
-  MicroBatch MakeMicroBatch(std::vector<int64_t> rows) const;
+  // Activations below the first trainable layer.
+  struct TrunkPart {
+    at::Tensor prompt;    // [prompt length, D]
+    at::Tensor response;  // [response length - 1, D]
+  };
+
+  MicroBatch MakeMicroBatch(std::vector<PackedRow> rows) const;
   // Input of the first trainable layer, from the cache where there is a trunk.
   at::Tensor Trunk(const MicroBatch& micro, bool reference);
+  // Calls visit(packed row, sample, offset of its response in the row).
+  template <typename Visit>
+  void ForEachSample(const MicroBatch& micro, Visit visit) const;
   // Normed final hidden states [N, D] at the positions that predict responses.
   at::Tensor Hidden(const MicroBatch& micro, bool reference);
   void Prepare();
@@ -78,7 +87,7 @@ class PolicyUpdate {
   at::Tensor temperatures_;                                          // [B, T]
   at::Tensor old_logprobs_, reference_logprobs_, values_, entropy_;  // [B, T]
   bool old_known_ = false;  // old_logprobs_ hold the policy before the update.
-  std::vector<at::Tensor> trunk_;  // One [length, D] a row.
+  std::vector<TrunkPart> trunk_;  // One a row; empty until computed.
   double learning_rate_ = 0, value_learning_rate_ = 0;
   Totals totals_;
   std::map<std::string, double> seconds_;

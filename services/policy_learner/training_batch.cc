@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "mpo/rl/group_statistics.h"
 #include "mpo/rl/grpo.h"
@@ -18,6 +19,9 @@ namespace {
 
 // Micro-batches smaller than this cost more in overhead than padding does.
 constexpr int64_t kSmallMicroBatch = 512;
+// Attention over a pack grows with the square of its length; beyond this it
+// costs more than a prompt that is computed again.
+constexpr int64_t kLongestPack = 512;
 
 at::Tensor SequenceAdvantages(const TrainerOptions& options,
                               const TrainingBatch& batch,
@@ -132,31 +136,48 @@ rl::Advantages ComputeAdvantages(const TrainerOptions& options,
   return result;
 }
 
-std::vector<std::vector<int64_t>> PlanMicroBatches(
-    const std::vector<std::vector<int32_t>>& inputs,
-    const std::vector<int64_t>& rows, int64_t token_budget) {
-  std::vector<int64_t> sorted = rows;
-  std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) {
-    return inputs[a].size() > inputs[b].size();
-  });
-  std::vector<std::vector<int64_t>> plan;
+std::vector<std::vector<PackedRow>> PlanMicroBatches(
+    const TrainingBatch& batch, const std::vector<int64_t>& rows,
+    int64_t token_budget) {
+  std::vector<PackedRow> packed;
+  std::map<std::vector<int32_t>, size_t> open;  // Last pack of a prompt.
+  const int64_t longest_pack = std::min(token_budget, kLongestPack);
+  for (int64_t row : rows) {
+    const std::vector<int32_t>& input = batch.inputs[row];
+    const int64_t prompt = batch.prompt_lengths[row];
+    const auto length = static_cast<int64_t>(input.size());
+    const std::vector<int32_t> key(input.begin(), input.begin() + prompt);
+    const auto it = open.find(key);
+    if (it != open.end() &&
+        packed[it->second].length + length - prompt <= longest_pack) {
+      packed[it->second].samples.push_back(row);
+      packed[it->second].length += length - prompt;
+      continue;
+    }
+    open[key] = packed.size();
+    packed.push_back({{row}, length});
+  }
+  std::stable_sort(packed.begin(), packed.end(),
+                   [](const PackedRow& a, const PackedRow& b) {
+                     return a.length > b.length;
+                   });
+  std::vector<std::vector<PackedRow>> plan;
   int64_t longest = 0;
   int64_t tokens = 0;
-  for (int64_t row : sorted) {
-    const auto length = static_cast<int64_t>(inputs[row].size());
+  for (PackedRow& row : packed) {
     if (!plan.empty()) {
       const auto padded =
           longest * (static_cast<int64_t>(plan.back().size()) + 1);
       const bool wasteful = tokens >= kSmallMicroBatch &&
-                            (padded - tokens - length) * 10 > padded;
+                            (padded - tokens - row.length) * 10 > padded;
       if (padded <= token_budget && !wasteful) {
-        plan.back().push_back(row);
-        tokens += length;
+        tokens += row.length;
+        plan.back().push_back(std::move(row));
         continue;
       }
     }
-    plan.push_back({row});
-    longest = tokens = length;
+    longest = tokens = row.length;
+    plan.push_back({std::move(row)});
   }
   return plan;
 }

@@ -65,11 +65,19 @@ rl::Advantages ComputeAdvantages(const TrainerOptions& options,
                                  const at::Tensor& kl,
                                  const at::Tensor& values);
 
-// Splits `rows` into micro-batches of similar length: longest first, at most
-// `token_budget` tokens with padding (a longer row stands alone), and where a
-// batch has 512 tokens already, at most a tenth padding. Deterministic.
-std::vector<std::vector<int64_t>> PlanMicroBatches(
-    const std::vector<std::vector<int32_t>>& inputs,
-    const std::vector<int64_t>& rows, int64_t token_budget);
+// Samples of one prompt that run through the model as one row: the prompt once,
+// then the responses, none of which sees another.
+struct PackedRow {
+  std::vector<int64_t> samples;  // Rows of the batch.
+  int64_t length = 0;            // Tokens.
+};
+
+// Packs `rows` of the batch and splits them into micro-batches of similar
+// length: longest first, at most `token_budget` tokens with padding (a longer
+// row stands alone), and where a micro-batch has 512 tokens already, at most a
+// tenth padding. Deterministic.
+std::vector<std::vector<PackedRow>> PlanMicroBatches(
+    const TrainingBatch& batch, const std::vector<int64_t>& rows,
+    int64_t token_budget);
 
 }  // namespace mpo::policy_learner

@@ -96,26 +96,48 @@ TEST_CASE("MakeTrainingBatch scales rewards and charges a missing end",
 
 TEST_CASE("Micro-batches keep the budget and take every row once",
           "[learner]") {
-  std::vector<std::vector<int32_t>> inputs;
+  TrainingBatch batch;
   std::vector<int64_t> rows;
   for (int i = 0; i < 50; ++i) {
-    inputs.emplace_back(10 + (i * 7) % 41);
+    // A prompt of its own for each: nothing to share.
+    batch.inputs.emplace_back(10 + (i * 7) % 41, i);
+    batch.prompt_lengths.push_back(4);
     rows.push_back(i);
   }
-  const auto plan = PlanMicroBatches(inputs, rows, 1000);
   std::set<int64_t> seen;
-  for (const auto& micro : plan) {
-    size_t longest = 0, tokens = 0;
-    for (int64_t row : micro) {
-      CHECK(seen.insert(row).second);
-      longest = std::max(longest, inputs[row].size());
-      tokens += inputs[row].size();
+  for (const auto& micro : PlanMicroBatches(batch, rows, 1000)) {
+    int64_t longest = 0, tokens = 0;
+    for (const PackedRow& row : micro) {
+      REQUIRE(row.samples.size() == 1);
+      CHECK(seen.insert(row.samples[0]).second);
+      longest = std::max(longest, row.length);
+      tokens += row.length;
     }
-    CHECK(longest * micro.size() <= 1000);
-    if (tokens > 600) CHECK(tokens * 10 >= longest * micro.size() * 9);
+    const auto padded = longest * static_cast<int64_t>(micro.size());
+    CHECK(padded <= 1000);
+    if (tokens > 600) CHECK(tokens * 10 >= padded * 9);
   }
   CHECK(seen.size() == 50);
-  CHECK(PlanMicroBatches(inputs, {4, 5}, 1).size() == 2);
+  CHECK(PlanMicroBatches(batch, {4, 5}, 1).size() == 2);
+}
+
+TEST_CASE("Samples of one prompt share it within a row", "[learner]") {
+  TrainingBatch batch;
+  for (int i = 0; i < 5; ++i) {
+    std::vector<int32_t> input(10, 7);
+    input.resize(20, i);
+    batch.inputs.push_back(input);
+    batch.prompt_lengths.push_back(10);
+  }
+  batch.inputs[2][3] = 8;  // Another prompt.
+  const auto plan = PlanMicroBatches(batch, {0, 1, 2, 3, 4}, 1000);
+  REQUIRE(plan.size() == 1);
+  REQUIRE(plan[0].size() == 2);
+  CHECK(plan[0][0].samples == std::vector<int64_t>{0, 1, 3, 4});
+  CHECK(plan[0][0].length == 50);
+  CHECK(plan[0][1].samples == std::vector<int64_t>{2});
+  // As many as the budget allows.
+  CHECK(PlanMicroBatches(batch, {0, 1, 3, 4}, 30).size() == 2);
 }
 
 }  // namespace
