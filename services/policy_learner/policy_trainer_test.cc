@@ -285,7 +285,7 @@ TEST_CASE("The learning rate rises, then follows its schedule", "[learner]") {
 }
 
 // MPO_BENCH_MODEL=<Hugging Face directory> policy_learner_test "[bench]": one
-// update of 32 rollouts of 24 + 40 tokens, LoRA in the top 8 layers.
+// update of 8 prompts x 4 rollouts of 24 + 40 tokens, LoRA in the top 8 layers.
 TEST_CASE("Seconds of an update", "[.bench]") {
   const char* directory = std::getenv("MPO_BENCH_MODEL");
   REQUIRE(directory != nullptr);
@@ -300,8 +300,10 @@ TEST_CASE("Seconds of an update", "[.bench]") {
     s.rollout.group = std::to_string(i / 4);
     s.rollout.temperature = 0.8;
     for (int t = 0; t < 64; ++t) {
-      const auto token = static_cast<int32_t>(
-          tensor::CounterBits(step * 64 + t, i) % (*base)->config().vocab_size);
+      const int source = t < 24 ? i / 4 : i;
+      const auto token =
+          static_cast<int32_t>(tensor::CounterBits(step * 64 + t, source) %
+                               (*base)->config().vocab_size);
       (t < 24 ? s.rollout.prompt_tokens : s.rollout.response_tokens)
           .push_back(token);
     }
