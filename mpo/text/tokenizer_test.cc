@@ -107,7 +107,8 @@ TEST_CASE("Tokenizer applies merges by rank inside words", "[text]") {
         std::vector<int32_t>{kTinyVocabSize + 3, kTinyVocabSize + 4});
   CHECK(*tokenizer->Encode("helllo") ==
         std::vector<int32_t>{kTinyVocabSize + 2, 'l', 'o'});
-  CHECK(*tokenizer->Decode({{kTinyVocabSize + 4}}) == " hello");
+  CHECK(*tokenizer->Decode(std::vector<int32_t>{kTinyVocabSize + 4}) ==
+        " hello");
   // A million letters take no more than linear-logarithmic time.
   CHECK(tokenizer->Encode(std::string(1'000'000, 'l'))->size() == 500'000);
 }
@@ -149,7 +150,8 @@ TEST_CASE("The longest added token at a place wins", "[text]") {
   const auto tokenizer = Parsed(spec);
   CHECK(*tokenizer->Encode("<<|im_end|>!") ==
         std::vector<int32_t>{'<', kTinyVocabSize});
-  CHECK(*tokenizer->Decode({{kTinyVocabSize}}) == "<|im_end|>!");
+  CHECK(*tokenizer->Decode(std::vector<int32_t>{kTinyVocabSize}) ==
+        "<|im_end|>!");
 }
 
 TEST_CASE("TemplateProcessing adds its tokens only when asked", "[text]") {
@@ -330,9 +332,9 @@ TEST_CASE("Encode and Decode refuse what is not text or not a token",
   CHECK(tokenizer->Encode(std::string(Tokenizer::kMaxTextBytes + 1, 'a'))
             .status()
             .code() == absl::StatusCode::kResourceExhausted);
-  CheckError(tokenizer->Decode({{-1}}).status(),
+  CheckError(tokenizer->Decode(std::vector<int32_t>{-1}).status(),
              absl::StatusCode::kInvalidArgument, "-1");
-  CheckError(tokenizer->Decode({{kTinyVocabSize}}).status(),
+  CheckError(tokenizer->Decode(std::vector<int32_t>{kTinyVocabSize}).status(),
              absl::StatusCode::kInvalidArgument, "259");
 }
 
