@@ -9,7 +9,7 @@ namespace mpo::cli {
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk:
-      return kOk;
+      return kExitOk;
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kAlreadyExists:
@@ -17,14 +17,14 @@ int ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kUnimplemented:
-      return kBadInput;
+      return kExitBadInput;
     default:
-      return kFailed;
+      return kExitFailed;
   }
 }
 
 int Report(const absl::Status& status) {
-  if (status.ok()) return kOk;
+  if (status.ok()) return kExitOk;
   const std::string message(status.message());
   std::fprintf(stderr, "mpo: %s\n",
                message.empty() ? status.ToString().c_str() : message.c_str());

@@ -6,13 +6,13 @@
 namespace mpo::cli {
 
 // Exit codes of every command.
-inline constexpr int kOk = 0;
-inline constexpr int kFailed = 1;
-inline constexpr int kBadInput = 2;
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitBadInput = 2;
 
-// kOk, kBadInput for what the caller can put right (INVALID_ARGUMENT,
+// kExitOk, kExitBadInput for what the caller can put right (INVALID_ARGUMENT,
 // NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE,
-// RESOURCE_EXHAUSTED, UNIMPLEMENTED), kFailed for the rest.
+// RESOURCE_EXHAUSTED, UNIMPLEMENTED), kExitFailed for the rest.
 int ExitCodeOf(const absl::Status& status);
 
 // Writes "mpo: <message>" to stderr, with the code's name where the message

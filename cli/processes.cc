@@ -6,9 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -65,6 +67,21 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 std::string ToString(const ProcessExit& how) {
   if (how.signal == 0) return absl::StrCat("exit code ", how.code);
   return absl::StrCat("signal ", how.signal, " (", strsignal(how.signal), ")");
+}
+
+std::string LastLogLine(const std::filesystem::path& log) {
+  std::ifstream file(log, std::ios::binary);
+  constexpr std::streamoff kTail = 8192;
+  file.seekg(0, std::ios::end);
+  const std::streamoff size = file.tellg();
+  if (!file || size <= 0) return "";
+  file.seekg(std::max<std::streamoff>(0, size - kTail));
+  std::string line;
+  std::string last;
+  while (std::getline(file, line)) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
+  }
+  return last.substr(0, 500);
 }
 
 absl::StatusOr<int> RealProcesses::Start(const ProcessSpec& spec) {

@@ -32,6 +32,10 @@ struct ProcessExit {
 // "exit code 1" or "signal 9 (Killed)".
 std::string ToString(const ProcessExit& how);
 
+// The last line of a log that holds text, at most 500 bytes of it; empty where
+// there is none.
+std::string LastLogLine(const std::filesystem::path& log);
+
 // Starts and watches operating system processes. Not thread-safe.
 class Processes {
  public:

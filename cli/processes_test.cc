@@ -49,6 +49,8 @@ TEST_CASE("RealProcesses runs a program with environment and log", "[cli]") {
   AwaitEnd(*pid);
   CHECK(processes.Reap(*pid) == ProcessExit{.code = 3});
   CHECK(*ReadFile(folder.path() / "logs" / "shell.log") == "hello\noops\n");
+  CHECK(LastLogLine(folder.path() / "logs" / "shell.log") == "oops");
+  CHECK(LastLogLine(folder.path() / "nothing.log").empty());
 }
 
 TEST_CASE("RealProcesses reports the signal that ended a process", "[cli]") {

@@ -233,7 +233,10 @@ std::string ReportPage(const ReportInput& input) {
   html +=
       "<h2>Configuration</h2>\n<details open><summary>config.yaml as "
       "given</summary><pre>" +
-      Escape(input.snapshot.config) + "</pre></details>\n";
+      Escape(input.snapshot.config) +
+      "</pre></details>\n<details><summary>with every default and "
+      "override</summary><pre>" +
+      Escape(input.snapshot.resolved) + "</pre></details>\n";
   return html + "</main></body></html>\n";
 }
 

@@ -10,7 +10,6 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "services/orchestrator/ledger.h"
-#include "services/orchestrator/record_json.h"
 
 namespace mpo::cli {
 namespace {
@@ -85,9 +84,8 @@ absl::StatusOr<RunSnapshot> ReadRun(const std::filesystem::path& directory) {
   MPO_ASSIGN_OR_RETURN(snapshot.events, ledger->Events(0));
   MPO_ASSIGN_OR_RETURN(snapshot.samples, CountSamples(*ledger));
   MPO_ASSIGN_OR_RETURN(snapshot.supervision, ReadSupervision(directory));
-  const absl::StatusOr<std::string> config =
-      ReadFile(directory / "config.yaml");
-  if (config.ok()) snapshot.config = *config;
+  snapshot.config = ReadFile(directory / "config.yaml").value_or("");
+  snapshot.resolved = ReadFile(directory / "config.resolved.yaml").value_or("");
   return snapshot;
 }
 
@@ -95,37 +93,6 @@ absl::StatusOr<std::vector<orchestrator::SampleRecord>> ReadSamples(
     const std::filesystem::path& directory, WorkKind kind, int64_t step) {
   MPO_ASSIGN_OR_RETURN(const auto ledger, OpenLedger(directory));
   return ledger->Samples(kind, step);
-}
-
-absl::Status ExportRun(const std::filesystem::path& directory) {
-  MPO_ASSIGN_OR_RETURN(const auto ledger, OpenLedger(directory));
-  MPO_ASSIGN_OR_RETURN(const auto steps, ledger->Steps(0));
-  std::string metrics;
-  std::string samples;
-  for (const orchestrator::StepRecord& step : steps) {
-    if (step.state != orchestrator::StepState::kCommitted) continue;
-    metrics += orchestrator::MetricsLine(step) + "\n";
-    MPO_ASSIGN_OR_RETURN(const auto of_step,
-                         ledger->Samples(WorkKind::kTraining, step.step));
-    for (const orchestrator::SampleRecord& sample : of_step) {
-      samples += orchestrator::SampleLine(sample) + "\n";
-    }
-  }
-  MPO_RETURN_IF_ERROR(
-      WriteFileAtomically(directory / "metrics.jsonl", metrics));
-  MPO_RETURN_IF_ERROR(
-      WriteFileAtomically(directory / "samples.jsonl", samples));
-  MPO_ASSIGN_OR_RETURN(const auto rubrics, ledger->Rubrics());
-  for (const orchestrator::RubricRecord& rubric : rubrics) {
-    if (!rubric.version.has_value()) continue;
-    // Every rubric of this version of the mesh has the global scope.
-    const std::filesystem::path folder = directory / "rubrics" / "global";
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    MPO_RETURN_IF_ERROR(WriteFileAtomically(
-        folder / absl::StrCat(*rubric.version, ".yaml"), rubric.yaml));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace mpo::cli

@@ -41,7 +41,8 @@ struct RunSnapshot {
   std::vector<orchestrator::EventRecord> events;
   SampleCounts samples;
   SupervisionRecord supervision;
-  std::string config;  // config.yaml as given; empty where it is missing.
+  std::string config;    // config.yaml as given; empty where it is missing.
+  std::string resolved;  // config.resolved.yaml, likewise.
 };
 
 // Reads the ledger and the files of a run directory; works beside a running
@@ -58,10 +59,5 @@ absl::StatusOr<SupervisionRecord> ReadSupervision(
     const std::filesystem::path& directory);
 absl::Status WriteSupervision(const std::filesystem::path& directory,
                               const SupervisionRecord& record);
-
-// Writes metrics.jsonl (committed steps), samples.jsonl (training samples with
-// their outcomes) and rubrics/<scope>/<version>.yaml (every rubric with a
-// version) from the ledger.
-absl::Status ExportRun(const std::filesystem::path& directory);
 
 }  // namespace mpo::cli

@@ -14,6 +14,13 @@ namespace {
 // A service ends with this code when its configuration or command line is bad.
 constexpr int kBadInputCode = 2;
 
+// Where a person finds out more: the log and its last line.
+std::string See(const ProcessSpec& spec) {
+  const std::string last = LastLogLine(spec.log);
+  return absl::StrCat("; see ", spec.log.string(),
+                      last.empty() ? "" : ", which ends with: ", last);
+}
+
 }  // namespace
 
 Supervisor::~Supervisor() { Kill(); }
@@ -51,8 +58,7 @@ absl::Status Supervisor::HandleEnd(Child& child, const ProcessExit& how,
   const std::string what =
       absl::StrCat(child.spec.name, " ended with ", ToString(how));
   if (how.signal == 0 && how.code == kBadInputCode) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(what, "; see ", child.spec.log.string()));
+    return absl::FailedPreconditionError(absl::StrCat(what, See(child.spec)));
   }
   std::erase_if(child.restarted,
                 [&](absl::Time at) { return now - at > options_.window; });
@@ -60,7 +66,7 @@ absl::Status Supervisor::HandleEnd(Child& child, const ProcessExit& how,
     return absl::UnavailableError(
         absl::StrCat(what, " after ", child.restarted.size(),
                      " restarts within ", absl::FormatDuration(options_.window),
-                     ", the most allowed; see ", child.spec.log.string()));
+                     ", the most allowed", See(child.spec)));
   }
   if (now - child.started >= options_.stable_after) {
     child.backoff = options_.first_backoff;

@@ -9,27 +9,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/orchestrator_link.h"
 #include "cli/progress.h"
 #include "cli/supervisor.h"
 #include "mpo/base/clock.h"
 #include "services/orchestrator/record.h"
 
 namespace mpo::cli {
-
-// What the orchestrator last said of the run.
-struct RunState {
-  std::string phase = {};  // "generating", "training", "refining", "paused", ...
-  bool paused = false;
-  bool finished = false;
-  std::string reason = {};  // Why it is paused.
-  int64_t step = 0;    // Last committed.
-  int64_t total_steps = 0;
-  int samples_done = 0;
-  int samples_planned = 0;
-};
-
-// Pauses asked for by `mpo pause` begin with this; others are the run's own.
-inline constexpr char kOperatorPause[] = "operator: ";
 
 // Where a session sees its run. Calls do not block for long.
 class RunSource {

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/prompt_lines.h"
+#include "mpo/base/clock.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/generation/engine.h"
+#include "mpo/model/language_model.h"
+#include "mpo/model/lora.h"
+#include "mpo/tensor/threads.h"
+#include "mpo/text/chat_template.h"
+#include "mpo/text/tokenizer.h"
+
+namespace mpo::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct GenerateOptions {
+  std::string model;
+  std::string adapter;
+  std::string prompts;
+  std::string output;
+  bool greedy = false;
+  SamplingOptions sampling;
+  uint64_t seed = 0;
+  bool ignore_eos = false;
+  int batch = 64;
+  bool logprobs = false;
+  bool no_default_system = false;
+  int threads = 0;
+  bool json = false;
+};
+
+absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
+    const GenerateOptions& options, const text::Tokenizer& tokenizer,
+    const model::ModelConfig& config) {
+  MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(options.prompts));
+  MPO_ASSIGN_OR_RETURN(const auto lines,
+                       ParsePromptLines(text, options.prompts));
+  // Only needed, and only looked for, where a prompt has messages.
+  std::optional<text::ChatTemplate> chat;
+  std::vector<generation::GenerationRequest> requests;
+  for (const PromptLine& line : lines) {
+    generation::GenerationRequest request{
+        .id = line.id,
+        .prompt_tokens = {},
+        .seed = options.seed + requests.size()};
+    if (line.tokens.has_value()) {
+      request.prompt_tokens = *line.tokens;
+    } else if (line.text.has_value()) {
+      MPO_ASSIGN_OR_RETURN(
+          request.prompt_tokens,
+          tokenizer.Encode(*line.text, /*add_special_tokens=*/true));
+    } else {
+      if (!chat.has_value()) {
+        MPO_ASSIGN_OR_RETURN(chat, text::ChatTemplate::Load(options.model));
+      }
+      MPO_ASSIGN_OR_RETURN(
+          const std::string rendered,
+          chat->Render(line.messages,
+                       {.default_system_prompt = !options.no_default_system}));
+      MPO_ASSIGN_OR_RETURN(request.prompt_tokens, tokenizer.Encode(rendered));
+    }
+    if (static_cast<int64_t>(request.prompt_tokens.size()) >= config.context) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          options.prompts, ": prompt \"", line.id, "\" has ",
+          request.prompt_tokens.size(), " tokens, expected fewer than the ",
+          config.context, " of the model's context; shorten it"));
+    }
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+const char* Name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kFailed:
+      break;
+  }
+  return "failed";
+}
+
+absl::Status WriteResults(
+    const GenerateOptions& options, const text::Tokenizer& tokenizer,
+    const std::vector<generation::GenerationResult>& results) {
+  std::string lines;
+  for (const generation::GenerationResult& result : results) {
+    MPO_ASSIGN_OR_RETURN(const std::string text,
+                         tokenizer.Decode(result.tokens));
+    Json json{{"id", result.id},
+              {"tokens", result.tokens},
+              {"text", text},
+              {"finish_reason", Name(result.finish_reason)}};
+    if (options.logprobs) json["logprobs"] = result.logprobs;
+    if (!result.status.ok()) {
+      json["error"] = std::string(result.status.message());
+    }
+    lines += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  return WriteFileAtomically(options.output, lines);
+}
+
+double Seconds(absl::Time since) {
+  return absl::ToDoubleSeconds(Clock::Real().Steady() - since);
+}
+
+void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
+                  int64_t generated, double seconds, double load_seconds) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const Json json{{"prompt_tokens", prompt_tokens},
+                  {"generated_tokens", generated},
+                  {"seconds", seconds},
+                  {"tokens_per_second",
+                   seconds > 0 ? static_cast<double>(generated) / seconds : 0},
+                  {"load_seconds", load_seconds},
+                  {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024}};
+  if (options.json) {
+    std::printf("%s\n", json.dump().c_str());
+  } else {
+    std::printf("%lld tokens in %.1f s, %.0f tokens/s, written to %s\n",
+                static_cast<long long>(generated), seconds,
+                seconds > 0 ? static_cast<double>(generated) / seconds : 0,
+                options.output.c_str());
+  }
+}
+
+absl::Status Generate(GenerateOptions options) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  tensor::SetThreads(options.threads > 0 ? options.threads : cores);
+  if (options.greedy) options.sampling.temperature = 0;
+  const absl::Time load_began = Clock::Real().Steady();
+  MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
+                       text::Tokenizer::Load(options.model));
+  MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
+                       model::LoadModelConfig(options.model));
+  // Before the weights: a bad prompt is told at once.
+  MPO_ASSIGN_OR_RETURN(const auto requests,
+                       Requests(options, tokenizer, config));
+  MPO_ASSIGN_OR_RETURN(const auto model,
+                       model::LanguageModel::Load(options.model));
+  std::shared_ptr<model::LoraAdapter> adapter;
+  if (!options.adapter.empty()) {
+    MPO_ASSIGN_OR_RETURN(adapter,
+                         model::LoraAdapter::Load(options.adapter, config));
+  }
+  generation::EngineOptions engine_options{.max_rows = options.batch};
+  engine_options.stop_tokens = tokenizer.eos_ids();
+  if (options.ignore_eos) engine_options.stop_tokens->clear();
+  MPO_ASSIGN_OR_RETURN(const auto engine,
+                       generation::Engine::Create(model, engine_options));
+  const double load_seconds = Seconds(load_began);
+
+  const absl::Time began = Clock::Real().Steady();
+  MPO_ASSIGN_OR_RETURN(
+      const auto results,
+      engine->Generate(requests, options.sampling, adapter.get()));
+  const double seconds = Seconds(began);
+  int64_t prompt_tokens = 0;
+  int64_t generated = 0;
+  absl::Status first_failure;
+  for (size_t i = 0; i < results.size(); ++i) {
+    prompt_tokens += static_cast<int64_t>(requests[i].prompt_tokens.size());
+    generated += static_cast<int64_t>(results[i].tokens.size());
+    if (first_failure.ok()) first_failure = results[i].status;
+  }
+  MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, results));
+  PrintSummary(options, prompt_tokens, generated, seconds, load_seconds);
+  return first_failure;
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand(
+      "generate", "Generate responses to prompts with a model directory");
+  auto options = std::make_shared<GenerateOptions>();
+  command->add_option("--model", options->model, "Hugging Face directory")
+      ->required();
+  command->add_option("--adapter", options->adapter, "PEFT LoRA directory");
+  command
+      ->add_option("--prompts", options->prompts,
+                   "JSON lines: id and one of prompt, messages, tokens")
+      ->required();
+  command->add_option("--output", options->output, "JSON lines written here")
+      ->required();
+  command->add_flag("--greedy", options->greedy, "Same as --temperature 0");
+  command
+      ->add_option("--temperature", options->sampling.temperature, "0 = greedy")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0));
+  command->add_option("--top-k", options->sampling.top_k, "0 = off")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-p", options->sampling.top_p, "1 = off")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-6, 1.0));
+  command->add_option("--seed", options->seed, "Prompt i uses seed + i")
+      ->capture_default_str();
+  command
+      ->add_option("--max-new-tokens", options->sampling.max_new_tokens,
+                   "Tokens a response may have")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--ignore-eos", options->ignore_eos,
+                    "Go on to --max-new-tokens");
+  command->add_option("--batch", options->batch, "Prompts decoded together")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command->add_flag("--logprobs", options->logprobs,
+                    "Write the log-prob of each token");
+  command->add_flag("--no-default-system", options->no_default_system,
+                    "Render messages without the model's own system turn, as "
+                    "training does");
+  command->add_option("--threads", options->threads, "0 = all cores")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  command->add_flag("--json", options->json, "Summary as JSON on stdout");
+  command->callback([options, &action] {
+    action = [options] { return Report(Generate(*options)); };
+  });
+}
+
+}  // namespace mpo::cli

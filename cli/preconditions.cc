@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/preconditions.h"
+
+#include <system_error>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/evaluation/prompts.h"
+#include "mpo/model/model_config.h"
+#include "mpo/rubric/rubric_yaml.h"
+#include "mpo/rubric/validate.h"
+#include "mpo/text/tokenizer.h"
+
+namespace mpo::cli {
+namespace {
+
+using config::v1::RunConfig;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+absl::StatusOr<uint64_t> ModelBytes(const std::filesystem::path& directory) {
+  std::error_code error;
+  uint64_t bytes = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(directory, error)) {
+    if (entry.path().extension() == ".safetensors") {
+      bytes += entry.file_size(error);
+    }
+  }
+  if (bytes == 0) {
+    return absl::NotFoundError(absl::StrCat(
+        directory.string(),
+        ": expected a *.safetensors file with weights, found none"));
+  }
+  return bytes;
+}
+
+absl::Status CheckModel(const std::string& model) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(model, ignored)) {
+    return absl::NotFoundError(
+        absl::StrCat("no directory ", model,
+                     "; expected a Hugging Face directory "
+                     "(config.json, tokenizer.json, *.safetensors)"));
+  }
+  MPO_ASSIGN_OR_RETURN(const auto config, model::LoadModelConfig(model));
+  MPO_ASSIGN_OR_RETURN(const auto tokenizer, text::Tokenizer::Load(model));
+  if (tokenizer.vocab_size() > config.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        model, ": tokenizer.json has ", tokenizer.vocab_size(),
+        " tokens, config.json's vocab_size is ", config.vocab_size));
+  }
+  return ModelBytes(model).status();
+}
+
+absl::Status CheckRubric(const std::string& path) {
+  MPO_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(path));
+  if (const auto parsed = rubric::ParseYaml(yaml); !parsed.ok()) {
+    return absl::Status(
+        parsed.status().code(),
+        absl::StrCat(path, ": ", std::string(parsed.status().message())));
+  } else if (const auto problems = rubric::Validate(*parsed);
+             !problems.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", absl::StrJoin(problems, "; ")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDisk(const RunConfig& config) {
+  const absl::StatusOr<uint64_t> model = ModelBytes(config.policy().model());
+  if (!model.ok()) return absl::OkStatus();  // Told as a problem of the model.
+  const uint64_t needed = NeededBytes(*model, !config.policy().has_lora(),
+                                      config.learner().checkpoints_kept());
+  MPO_ASSIGN_OR_RETURN(const uint64_t free, FreeBytes(config.run().dir()));
+  if (free >= needed) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "%s has %d MiB free, expected at least %d; make room or give another "
+      "directory with --dir",
+      config.run().dir(), free / kMiB, needed / kMiB));
+}
+
+}  // namespace
+
+uint64_t NeededBytes(uint64_t model_bytes, bool full_weights,
+                     int checkpoints_kept) {
+  // Weights and two moments of Adam, all float32 where the file may be 16 bit;
+  // an adapter stays far below a tenth of that.
+  const uint64_t checkpoint =
+      full_weights ? 6 * model_bytes : 6 * model_bytes / 10;
+  return checkpoint * static_cast<uint64_t>(checkpoints_kept + 1) + 200 * kMiB;
+}
+
+std::vector<std::string> FindProblems(const RunConfig& config) {
+  std::vector<std::string> problems;
+  const auto check = [&](const char* key, const absl::Status& status) {
+    if (!status.ok()) {
+      problems.push_back(
+          absl::StrCat(key, ": ", std::string(status.message())));
+    }
+  };
+  check("policy.model", CheckModel(config.policy().model()));
+  check("reward.rubric", CheckRubric(config.reward().rubric()));
+  check("data.train",
+        evaluation::ReadPrompts(config.data().train(), config.task()).status());
+  if (!config.data().heldout().empty()) {
+    check("data.heldout",
+          evaluation::ReadPrompts(config.data().heldout(), config.task())
+              .status());
+  }
+  if (const std::string& key = config.reward().http().api_key_file();
+      !key.empty()) {
+    check("reward.http.api_key_file", ReadFile(key).status());
+  }
+  if (const std::string& key = config.meta().http().api_key_file();
+      !key.empty()) {
+    check("meta.http.api_key_file", ReadFile(key).status());
+  }
+  check("run.dir", CheckDisk(config));
+  return problems;
+}
+
+}  // namespace mpo::cli

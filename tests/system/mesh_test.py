@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the real binaries through `mpo train` on a tiny model and checks what a
+user is promised: results, exactly-once, determinism, survival, clear errors."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ARGS = None
+STEPS = 12
+RUN_SECONDS = 150  # Longest one run may take, on a busy machine.
+
+CONFIG = """\
+run: {{name: system, dir: {dir}, seed: {seed}, steps: {steps}}}
+task: essay
+data: {{train: {source}/data/essay/train.jsonl, heldout: {source}/data/essay/heldout.jsonl}}
+policy: {{model: {model}, lora: {{rank: 4, alpha: 8}}}}
+generation: {{prompts_per_step: 4, group_size: 2, unit_size: 4, temperature: 1.0, max_new_tokens: 24, threads: 1}}
+reward: {{rubric: {rubric}, judge: embedded}}
+meta: {{every: 4, judge: embedded, evidence: 16}}
+learner: {{algorithm: rloo, learning_rate: 1.0e-3, epochs: 1, threads: 1}}
+evaluation: {{every: 6, prompts: 2}}
+mesh: {{work_lease: 2, heartbeat: 0.3{mesh}}}
+"""
+
+
+class Mesh(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.root = pathlib.Path(tempfile.mkdtemp(prefix="mpo_system_"))
+        cls.model = cls.root / "model"
+        subprocess.run([ARGS.tools / "make_tiny_model", cls.model], check=True)
+        cls.clean = None
+
+    @classmethod
+    def tearDownClass(cls):
+        if ARGS.keep:
+            print("kept", cls.root)
+        else:
+            shutil.rmtree(cls.root)
+
+    def config(self, name, **changes):
+        values = dict(dir=self.root / name, seed=1, steps=STEPS, source=ARGS.source, model=self.model,
+                      rubric=ARGS.source / "rubrics" / "essay.yaml", mesh="")
+        values.update(changes)
+        path = self.root / (name + ".yaml")
+        path.write_text(CONFIG.format(**values))
+        return path
+
+    def start(self, config, *arguments):
+        log = open(self.root / (config.stem + ".out"), "a", encoding="utf-8")
+        process = subprocess.Popen([ARGS.bin / "mpo", "train", config, *arguments], stdout=log, stderr=log)
+        self.addCleanup(lambda: process.poll() is None and process.kill())
+        log.close()
+        return process
+
+    def output(self, config):
+        text = (self.root / (config.stem + ".out")).read_text(encoding="utf-8")
+        for path in sorted((self.root / config.stem / "logs").glob("*.log")):
+            text += f"\n--- {path.name}\n" + path.read_text(encoding="utf-8", errors="replace")[-1500:]
+        return text
+
+    def finish(self, process, config, code=0):
+        try:
+            process.wait(RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            self.fail("the run did not end in time\n" + self.output(config))
+        self.assertEqual(process.returncode, code, self.output(config))
+
+    def mpo(self, *arguments, code=0):
+        done = subprocess.run([ARGS.bin / "mpo", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def summary(self, name):
+        return json.loads((self.root / name / "summary.json").read_text())
+
+    def clean_run(self):
+        """The run every other one is compared with; made once."""
+        if Mesh.clean is None:
+            config = self.config("clean")
+            self.finish(self.start(config), config)
+            Mesh.clean = self.summary("clean")
+        return Mesh.clean
+
+    def processes(self, name):
+        path = self.root / name / "processes.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def await_step(self, process, config, step):
+        """Waits until `step` is committed, as `mpo status` sees it."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            done = subprocess.run([ARGS.bin / "mpo", "status", "--json", "--run", self.root / config.stem],
+                                  capture_output=True, text=True, timeout=60)
+            if done.returncode == 0:
+                state = json.loads(done.stdout)
+                if state["running"] and state["step"] >= step:
+                    return
+            time.sleep(0.05)
+        self.fail(f"step {step} was not reached\n" + self.output(config))
+
+    def check_exactly_once(self, name):
+        report = json.loads(self.mpo("doctor", "--json", "--run", self.root / name).stdout)
+        self.assertTrue(report["ok"], report)
+        self.assertIn("exactly once", [check["name"] for check in report["checks"]])
+        samples = self.summary(name)["samples"]
+        self.assertEqual(samples["committed"], STEPS * 8)
+        self.assertEqual(samples["planned"], STEPS * 8)
+
+    # The cases, in the order of their names.
+
+    def test_1_a_run_leaves_its_files(self):
+        summary = self.clean_run()
+        directory = self.root / "clean"
+        self.assertEqual(summary["run"], "system")
+        self.assertEqual(summary["seed"], 1)
+        self.assertEqual(summary["steps"], STEPS)
+        self.assertEqual(summary["restarts"], 0)
+        self.assertEqual(summary["samples"]["unscorable"], 0)
+        self.assertRegex(summary["weights_sha256"], "^[0-9a-f]{64}$")
+        self.assertRegex(summary["config_sha256"], "^[0-9a-f]{64}$")
+        for key in ("proxy", "gold"):
+            self.assertIsNotNone(summary[key]["first"], key)
+            self.assertIsNotNone(summary[key]["last"], key)
+        self.assertGreater(summary["tokens_per_second"], 0)
+        for name in ("config.yaml", "config.resolved.yaml", "ledger.sqlite", "report.html", "rubrics/global/0.yaml",
+                     "logs/policy_learner.log", "logs/actor-0.log"):
+            self.assertTrue((directory / name).exists(), name)
+        metrics = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["step"] for line in metrics], list(range(1, STEPS + 1)))
+        for key in ("policy_loss", "kl", "grad_norm", "proxy", "gold", "rubric", "unscorable", "seconds"):
+            self.assertIn(key, metrics[0])
+        samples = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
+        self.assertEqual(sum(sample["kind"] == "train" for sample in samples), STEPS * 8)
+        page = (directory / "report.html").read_text()
+        self.assertNotRegex(page, "https?://|<script")
+        out = self.output(self.root / "clean.yaml")
+        self.assertRegex(out, rf"step +{STEPS}/{STEPS}")
+
+    def test_2_other_commands_read_a_finished_run(self):
+        self.clean_run()
+        directory = self.root / "clean"
+        status = json.loads(self.mpo("status", "--json", "--run", directory).stdout)
+        self.assertFalse(status["running"])
+        self.assertEqual(status["phase"], "finished")
+        self.assertEqual(json.loads(self.mpo("report", "--json", directory).stdout), self.summary("clean"))
+        self.check_exactly_once("clean")
+        rubrics = json.loads(self.mpo("rubric", "list", "--json", "--run", directory).stdout)
+        self.assertEqual(rubrics[0]["version"], 0)
+        self.assertIn("criteria:", self.mpo("rubric", "show", "0", "--run", directory).stdout)
+
+    def test_3_the_same_seed_gives_the_same_weights_and_another_does_not(self):
+        self.clean_run()
+        config = self.config("again")
+        self.finish(self.start(config, "--no-report"), config)
+        self.assertEqual(self.summary("again")["weights_sha256"], Mesh.clean["weights_sha256"])
+        self.assertFalse((self.root / "again" / "report.html").exists())
+        config = self.config("other", steps=2)
+        self.finish(self.start(config, "--seed", "2", "--no-report"), config)
+        self.assertEqual(self.summary("other")["seed"], 2)
+        self.assertNotEqual(self.summary("other")["weights_sha256"], Mesh.clean["weights_sha256"])
+
+    def test_4_kill_9_of_each_process_loses_nothing(self):
+        self.clean_run()
+        config = self.config("killed")
+        process = self.start(config)
+        victims = ("actor-0", "policy_learner", "reward_server", "orchestrator", "meta_reward_server")
+        for number, name in enumerate(victims):
+            self.await_step(process, config, 1 + 2 * number)
+            os.kill(self.processes("killed")[name]["pid"], signal.SIGKILL)
+            deadline = time.monotonic() + 30
+            while f"{name} was started again" not in self.output(config) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self.finish(process, config)
+        summary = self.summary("killed")
+        self.assertEqual(summary["restarts"], len(victims), self.output(config))
+        self.check_exactly_once("killed")
+        self.assertEqual(summary["weights_sha256"], Mesh.clean["weights_sha256"])
+
+    def test_5_ctrl_c_stops_in_order_and_the_same_command_goes_on(self):
+        self.clean_run()
+        config = self.config("resumed")
+        process = self.start(config)
+        self.await_step(process, config, 3)
+        pids = [entry["pid"] for entry in self.processes("resumed").values()]
+        process.send_signal(signal.SIGINT)
+        self.finish(process, config)
+        self.assertIn("To go on: mpo train", self.output(config))
+        for pid in pids:
+            with self.assertRaises(ProcessLookupError):
+                os.kill(pid, 0)
+        self.assertLess(self.summary("resumed")["steps"], STEPS)
+        self.finish(self.start(config), config)
+        self.check_exactly_once("resumed")
+        self.assertEqual(self.summary("resumed")["weights_sha256"], Mesh.clean["weights_sha256"])
+        self.assertEqual(self.summary("resumed")["restarts"], 0)
+
+    def test_6_kill_9_of_mpo_takes_its_processes_along(self):
+        config = self.config("orphans")
+        process = self.start(config)
+        self.await_step(process, config, 1)
+        pids = [entry["pid"] for entry in self.processes("orphans").values()]
+        second = self.mpo("train", config, code=2)
+        self.assertIn("another mpo train", second.stderr)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(pathlib.Path(f"/proc/{pid}/cmdline").exists() and
+                  pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+            self.assertLess(time.monotonic(), deadline, "a service outlived mpo train")
+            time.sleep(0.05)
+
+    def expect_refusal(self, config, *patterns, arguments=()):
+        done = self.mpo("train", config, *arguments, code=2)
+        self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        for pattern in patterns:
+            self.assertRegex(done.stderr, pattern)
+
+    def test_7_bad_input_is_one_clear_line_and_exit_code_2(self):
+        config = self.config("bad")
+        config.write_text(config.read_text() + "surprise: 1\n")
+        self.expect_refusal(config, "surprise", r"bad\.yaml:\d+")
+        self.expect_refusal(self.config("bad", model=self.root / "nowhere"), "policy.model", "nowhere")
+        rubric = self.root / "empty.yaml"
+        rubric.write_text("id: essay\nscope: global\naggregation: raw_sum\nscale: by_maximum\ncriteria: []\n")
+        self.expect_refusal(self.config("bad", rubric=rubric), "reward.rubric", "criteri")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+            self.expect_refusal(self.config("bad", mesh=f", orchestrator: '{address}'"), "mesh.orchestrator",
+                                re.escape(address))
+        self.expect_refusal(self.root / "missing.yaml", "missing.yaml")
+        self.expect_refusal(self.config("bad"), "learner.epochs", arguments=("--set", "learner.epochs=0"))
+        self.clean_run()
+        self.expect_refusal(self.root / "clean.yaml", "configuration", "--dir", arguments=("--set", "learner.epochs=2"))
+
+    def test_8_an_unreachable_judge_ends_in_a_drained_stop(self):
+        config = self.config("judgeless")
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = "http://127.0.0.1:%d/v1" % closed.getsockname()[1]
+        process = self.start(config, "--set", f"reward.judge={url}", "--set", "reward.http.attempts=1",
+                             "--set", "reward.http.timeout=1", "--no-report")
+        self.finish(process, config, code=1)
+        self.assertIn("paused itself", self.output(config))
+
+    def test_9_generate_and_tokenize(self):
+        prompts = self.root / "prompts.jsonl"
+        prompts.write_text('{"id": "a", "prompt": "Hello"}\n'
+                           '{"id": "b", "messages": [{"role": "user", "content": "Hi"}]}\n'
+                           '{"id": "c", "tokens": [72, 105]}\n')
+        output = self.root / "generated.jsonl"
+        common = ("generate", "--model", self.model, "--prompts", prompts, "--output", output)
+        done = self.mpo(*common, "--max-new-tokens", 8, "--ignore-eos", "--logprobs", "--seed", 3, "--json")
+        report = json.loads(done.stdout)
+        self.assertEqual(report["generated_tokens"], 24)
+        self.assertGreater(report["peak_rss_bytes"], 1 << 20)
+        lines = [json.loads(line) for line in output.read_text().splitlines()]
+        self.assertEqual([line["id"] for line in lines], ["a", "b", "c"])
+        for line in lines:
+            self.assertEqual(len(line["tokens"]), 8)
+            self.assertEqual(len(line["logprobs"]), 8)
+            self.assertEqual(line["finish_reason"], "length")
+        prompts.write_text(json.dumps({"id": "long", "prompt": "x" * 600}) + "\n")
+        self.assertRegex(self.mpo(*common, code=2).stderr, '"long".*600.*512')
+        done = subprocess.run([ARGS.bin / "mpo", "tokenize", "--model", self.model], capture_output=True, text=True,
+                              input='{"text": "Hi"}\n{"ids": [72, 105]}\n', timeout=60)
+        self.assertEqual(done.stdout, '{"ids":[72,105]}\n{"text":"Hi"}\n', done.stderr)
+        self.mpo("generate", code=2)
+        self.mpo("nonsense", code=2)
+        self.mpo("--help")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--tools", type=pathlib.Path, required=True)
+    parser.add_argument("--source", type=pathlib.Path, required=True)
+    parser.add_argument("--keep", action="store_true", help="keep the run directories")
+    ARGS, rest = parser.parse_known_args()
+    unittest.main(argv=[sys.argv[0], "-v", *rest])
