@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "mpo/base/mutex.h"
+#include "mpo/judge/chat_client.h"
+
+namespace mpo::judge {
+namespace {
+
+using Json = nlohmann::json;
+
+// What one HTTP exchange gave.
+struct Reply {
+  CURLcode code = CURLE_OK;
+  long status = 0;
+  std::string body;
+  bool too_large = false;
+  double retry_after = -1;  // Seconds; -1 = not told.
+};
+
+// What one attempt means.
+struct Outcome {
+  absl::Status status;
+  std::string answer;
+  const char* name = "ok";
+  bool retry = false;
+  double retry_after = -1;
+  bool reject_schema = false;  // The server does not know response_format.
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+};
+
+struct Transfer {
+  Reply* reply;
+  size_t limit;
+  const std::stop_token* stop;
+};
+
+size_t OnBody(char* data, size_t size, size_t count, void* user) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  if (transfer.reply->body.size() + size * count > transfer.limit) {
+    transfer.reply->too_large = true;
+    return 0;
+  }
+  transfer.reply->body.append(data, size * count);
+  return size * count;
+}
+
+size_t OnHeader(char* data, size_t size, size_t count, void* user) {
+  const std::string line(data, size * count);
+  const size_t colon = line.find(':');
+  double seconds = 0;
+  if (colon != std::string::npos &&
+      absl::EqualsIgnoreCase(line.substr(0, colon), "retry-after") &&
+      absl::SimpleAtod(line.substr(colon + 1), &seconds) && seconds >= 0) {
+    static_cast<Transfer*>(user)->reply->retry_after = seconds;
+  }
+  return size * count;
+}
+
+int OnProgress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<Transfer*>(user)->stop->stop_requested() ? 1 : 0;
+}
+
+absl::StatusOr<std::string> UrlOf(std::string base) {
+  if (!absl::StartsWith(base, "http://") &&
+      !absl::StartsWith(base, "https://")) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expected a judge's URL with http:// or https://, got \"", base, "\""));
+  }
+  while (absl::EndsWith(base, "/")) base.pop_back();
+  if (absl::EndsWith(base, "/chat/completions")) return base;
+  if (!absl::EndsWith(base, "/v1")) base += "/v1";
+  return base + "/chat/completions";
+}
+
+// Reads a chat completion; `accept_truncated` as ChatOptions.
+Outcome ReadCompletion(const std::string& body, bool accept_truncated) {
+  Outcome outcome;
+  const auto fail = [&](const std::string& what) {
+    outcome.status = absl::DataLossError(what);
+    outcome.name = "parse_error";
+    outcome.retry = true;
+    return outcome;
+  };
+  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return fail("the answer is not JSON");
+  try {
+    const Json& choice = json.at("choices").at(0);
+    const Json& message = choice.at("message");
+    if (message.contains("refusal") && message["refusal"].is_string() &&
+        !message["refusal"].get<std::string>().empty()) {
+      outcome.status = absl::FailedPreconditionError(
+          "the model declined: " + message["refusal"].get<std::string>());
+      outcome.name = "refused";
+      return outcome;
+    }
+    if (json.contains("usage") && json["usage"].is_object()) {
+      outcome.prompt_tokens = json["usage"].value("prompt_tokens", int64_t{0});
+      outcome.completion_tokens =
+          json["usage"].value("completion_tokens", int64_t{0});
+    }
+    outcome.answer = message.at("content").get<std::string>();
+    const bool cut =
+        choice.contains("finish_reason") && choice["finish_reason"] == "length";
+    if (cut && !accept_truncated) {
+      return fail("the answer was cut off at max_tokens");
+    }
+  } catch (const std::exception& error) {
+    return fail(
+        absl::StrCat("the answer is no chat completion: ", error.what()));
+  }
+  if (outcome.answer.empty()) return fail("the answer is empty");
+  return outcome;
+}
+
+Outcome Fail(absl::Status status, const char* name, bool retry) {
+  Outcome outcome;
+  outcome.status = std::move(status);
+  outcome.name = name;
+  outcome.retry = retry;
+  return outcome;
+}
+
+// What an exchange without a completion means.
+Outcome ReadFailure(const Reply& reply, bool sent_schema) {
+  if (reply.too_large) {
+    return Fail(absl::DataLossError("the answer is larger than the limit"),
+                "parse_error", true);
+  }
+  if (reply.code == CURLE_OPERATION_TIMEDOUT) {
+    return Fail(absl::DeadlineExceededError("no answer in time"), "timeout",
+                true);
+  }
+  if (reply.code != CURLE_OK) {
+    return Fail(absl::UnavailableError(curl_easy_strerror(reply.code)),
+                "connection", true);
+  }
+  const std::string what =
+      absl::StrCat("HTTP ", reply.status, ": ", reply.body.substr(0, 200));
+  if (reply.status == 408) {
+    return Fail(absl::DeadlineExceededError(what), "timeout", true);
+  }
+  if (reply.status == 429) {
+    Outcome outcome =
+        Fail(absl::ResourceExhaustedError(what), "http_429", true);
+    outcome.retry_after = reply.retry_after;
+    return outcome;
+  }
+  if (reply.status >= 500) {
+    Outcome outcome = Fail(absl::UnavailableError(what), "http_5xx", true);
+    outcome.retry_after = reply.retry_after;
+    return outcome;
+  }
+  Outcome outcome =
+      Fail(absl::FailedPreconditionError(what), "http_4xx", false);
+  outcome.reject_schema =
+      sent_schema && (reply.status == 400 || reply.status == 422);
+  return outcome;
+}
+
+bool WaitFor(absl::Duration pause, std::stop_token stop) {
+  Mutex mu;
+  CondVar never;
+  MutexLock lock(mu);
+  never.WaitFor(mu, stop, pause, [] { return false; });
+  return !stop.stop_requested();
+}
+
+}  // namespace
+
+class CurlChatModel::State {
+ public:
+  State(CurlChatModelOptions given, std::string url, Clock& clock)
+      : options(std::move(given)),
+        url_(std::move(url)),
+        clock_(clock),
+        breaker(options.breaker, clock),
+        random_(options.jitter_seed) {
+    if (!options.sleep) options.sleep = WaitFor;
+  }
+
+  Outcome Attempt(const std::vector<ChatMessage>& messages,
+                  const ChatOptions& ask);
+  // A pause of full jitter before retry number `retry`.
+  absl::Duration Pause(int retry);
+
+  CurlChatModelOptions options;
+
+ private:
+  Reply Post(const std::string& body, std::stop_token stop);
+  std::string Body(const std::vector<ChatMessage>& messages,
+                   const ChatOptions& ask, bool schema) const;
+
+  const std::string url_;
+  Clock& clock_;
+
+ public:
+  CircuitBreaker breaker;
+  std::atomic<int64_t> requests{0};
+  std::atomic<int64_t> failures{0};
+
+ private:
+  std::atomic<bool> no_schema_{false};
+  Mutex mu_;
+  std::mt19937_64 random_ ABSL_GUARDED_BY(mu_);
+};
+
+std::string CurlChatModel::State::Body(const std::vector<ChatMessage>& messages,
+                                       const ChatOptions& ask,
+                                       bool schema) const {
+  Json json{{"model", options.model},
+            {"temperature", ask.temperature},
+            {"max_tokens", ask.max_tokens},
+            {"messages", Json::array()}};
+  for (const ChatMessage& message : messages) {
+    json["messages"].push_back(
+        {{"role", message.role}, {"content", message.content}});
+  }
+  if (schema) {
+    json["response_format"] = {
+        {"type", "json_schema"},
+        {"json_schema",
+         {{"name", "answer"},
+          {"strict", true},
+          {"schema", Json::parse(ask.response_schema, nullptr, false)}}}};
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Reply CurlChatModel::State::Post(const std::string& body,
+                                 std::stop_token stop) {
+  Reply reply;
+  const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(
+      curl_easy_init(), curl_easy_cleanup);
+  if (curl == nullptr) {
+    reply.code = CURLE_FAILED_INIT;
+    return reply;
+  }
+  curl_slist* list =
+      curl_slist_append(nullptr, "Content-Type: application/json");
+  if (!options.api_key.empty()) {
+    list = curl_slist_append(
+        list, ("Authorization: Bearer " + options.api_key.Reveal()).c_str());
+  }
+  const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(
+      list, curl_slist_free_all);
+  Transfer transfer{&reply, static_cast<size_t>(options.max_body_bytes), &stop};
+  CURL* handle = curl.get();
+  curl_easy_setopt(handle, CURLOPT_URL, url_.c_str());
+  curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body.c_str());
+  curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE,
+                   static_cast<long>(body.size()));
+  curl_easy_setopt(
+      handle, CURLOPT_TIMEOUT_MS,
+      std::max<long>(1, absl::ToInt64Milliseconds(options.timeout)));
+  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, OnBody);
+  curl_easy_setopt(handle, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, OnHeader);
+  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &transfer);
+  curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, OnProgress);
+  curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &transfer);
+  reply.code = curl_easy_perform(handle);
+  curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &reply.status);
+  return reply;
+}
+
+Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
+                                      const ChatOptions& ask) {
+  if (!breaker.Admit()) {
+    Outcome outcome =
+        Fail(absl::UnavailableError(
+                 "the judge keeps failing, its circuit is open for a while"),
+             "circuit_open", true);
+    if (options.on_attempt)
+      options.on_attempt(
+          {.outcome = outcome.name, .elapsed = absl::ZeroDuration()});
+    return outcome;
+  }
+  const absl::Time began = clock_.Steady();
+  const bool schema = !ask.response_schema.empty() && !no_schema_;
+  ++requests;
+  const Reply reply = Post(Body(messages, ask, schema), ask.stop);
+  const bool answered =
+      reply.code == CURLE_OK && reply.status == 200 && !reply.too_large;
+  Outcome outcome = answered ? ReadCompletion(reply.body, ask.accept_truncated)
+                             : ReadFailure(reply, schema);
+  if (ask.stop.stop_requested() && !outcome.status.ok()) {
+    outcome = Fail(absl::CancelledError("stopped"), "cancelled", false);
+    breaker.Abandon();
+  } else if (outcome.status.ok() && ask.accept) {
+    outcome.status = ask.accept(outcome.answer);
+    if (!outcome.status.ok()) {
+      outcome.name = "parse_error";
+      outcome.retry = true;
+    }
+  }
+  if (outcome.reject_schema) {
+    no_schema_ = true;
+    outcome.retry = true;
+  }
+  if (!outcome.status.ok()) ++failures;
+  // The circuit is about whether the server answers, not about what it says.
+  if (!ask.stop.stop_requested()) {
+    const bool down =
+        outcome.status.code() == absl::StatusCode::kUnavailable ||
+        outcome.status.code() == absl::StatusCode::kDeadlineExceeded;
+    down ? breaker.Fail() : breaker.Succeed();
+  } else if (outcome.status.ok()) {
+    breaker.Succeed();
+  }
+  if (options.on_attempt) {
+    options.on_attempt({.outcome = outcome.name,
+                        .elapsed = clock_.Steady() - began,
+                        .prompt_tokens = outcome.prompt_tokens,
+                        .completion_tokens = outcome.completion_tokens});
+  }
+  return outcome;
+}
+
+absl::Duration CurlChatModel::State::Pause(int retry) {
+  const absl::Duration longest = std::min(
+      options.max_pause, options.backoff * std::pow(2.0, std::min(retry, 20)));
+  MutexLock lock(mu_);
+  return longest * std::uniform_real_distribution<double>(0, 1)(random_);
+}
+
+absl::StatusOr<std::unique_ptr<CurlChatModel>> CurlChatModel::Create(
+    CurlChatModelOptions options, Clock& clock) {
+  absl::StatusOr<std::string> url = UrlOf(options.base_url);
+  if (!url.ok()) return url.status();
+  if (options.attempts < 1 || options.timeout <= absl::ZeroDuration() ||
+      options.backoff < absl::ZeroDuration() || options.max_body_bytes < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "judge ", options.base_url,
+        ": expected at least 1 attempt, a timeout above 0, a backoff of 0 or "
+        "more and a body limit of 1 byte or more"));
+  }
+  return std::unique_ptr<CurlChatModel>(new CurlChatModel(
+      std::make_unique<State>(std::move(options), *std::move(url), clock)));
+}
+
+CurlChatModel::CurlChatModel(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+CurlChatModel::~CurlChatModel() = default;
+
+absl::StatusOr<std::string> CurlChatModel::Complete(
+    const std::vector<ChatMessage>& messages, const ChatOptions& options) {
+  Outcome outcome;
+  for (int attempt = 0; attempt < state_->options.attempts; ++attempt) {
+    if (attempt > 0) {
+      absl::Duration pause = state_->Pause(attempt - 1);
+      if (outcome.retry_after >= 0) {
+        const absl::Duration asked = absl::Seconds(outcome.retry_after);
+        if (asked > state_->options.max_pause) break;
+        pause = std::max(pause, asked);
+      }
+      if (outcome.reject_schema) pause = absl::ZeroDuration();
+      if (!state_->options.sleep(pause, options.stop)) {
+        return absl::CancelledError("stopped");
+      }
+    }
+    outcome = state_->Attempt(messages, options);
+    if (outcome.status.ok()) return outcome.answer;
+    if (!outcome.retry) break;
+  }
+  return outcome.status;
+}
+
+ChatModelStatus CurlChatModel::status() const {
+  return {.requests = state_->requests,
+          .failures = state_->failures,
+          .circuit = state_->breaker.state()};
+}
+
+}  // namespace mpo::judge
