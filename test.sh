@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds everything and runs the whole test suite; the last line says
+# "N passed, M failed". --no-install: fetch nothing.
+set -euo pipefail
+cd "$(dirname "$0")"
+tools/set_up.sh "$@"
+tools/check_layers.py
+
+printf '==> release build\n'
+cmake --preset release -DBUILD_TESTING=ON > /dev/null
+ninja -C build/release
+printf '==> address and undefined-behaviour sanitizer build, without LibTorch\n'
+cmake --preset asan > /dev/null
+ninja -C build/asan
+
+passed=0
+failed=0
+# run NAME ctest-arguments...: runs ctest and adds its counts.
+run() {
+  printf '==> tests: %s\n' "$1"
+  shift
+  local log
+  log="$(mktemp)"
+  ctest --output-on-failure "$@" | tee "$log" || true
+  local total bad
+  total="$(grep -oE 'out of [0-9]+' "$log" | tail -n 1 | grep -oE '[0-9]+' || true)"
+  bad="$(grep -oE '[0-9]+ tests failed' "$log" | tail -n 1 | grep -oE '^[0-9]+' || true)"
+  rm -f "$log"
+  # No summary line means ctest itself broke.
+  if [ -z "$total" ]; then failed=$((failed + 1)); return; fi
+  passed=$((passed + total - ${bad:-0}))
+  failed=$((failed + ${bad:-0}))
+}
+run "release" --test-dir build/release -j 2
+run "sanitizers" --test-dir build/asan -j 2
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
