@@ -28,7 +28,7 @@ data: {{train: {source}/data/essay/train.jsonl, heldout: {source}/data/essay/hel
 policy: {{model: {model}, lora: {{rank: 4, alpha: 8}}}}
 generation: {{prompts_per_step: 4, group_size: 2, unit_size: 4, temperature: 1.0, max_new_tokens: 24, threads: 1}}
 reward: {{rubric: {rubric}, judge: embedded}}
-meta: {{every: 4, judge: embedded, evidence: 16}}
+meta: {{every: 4, judge: embedded, evidence: 16, publish: barrier}}
 learner: {{algorithm: rloo, learning_rate: 1.0e-3, epochs: 1, threads: 1}}
 evaluation: {{every: 6, prompts: 2}}
 mesh: {{work_lease: 2, heartbeat: 0.3{mesh}}}
