@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 tools/set_up.sh "$@"
 tools/check_layers.py
+tools/make_configuration_doc.py --check
 
 printf '==> release build\n'
 cmake --preset release -DBUILD_TESTING=ON > /dev/null
