@@ -34,6 +34,6 @@ run() {
   failed=$((failed + ${bad:-0}))
 }
 run "release" --test-dir build/release -j 2
-run "sanitizers" --test-dir build/asan -j 2 -R "^($(IFS='|'; echo "${libraries[*]}"))_test: "
+run "sanitizers" --test-dir build/asan -j 2 -R "^($(IFS='|'; echo "${libraries[*]}"))_test:"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
