@@ -143,7 +143,10 @@ std::string Timings(const ReportInput& input) {
   // Phases by the time they took together, longest first.
   std::map<std::string, double> totals;
   for (const StepRecord& step : input.snapshot.steps) {
-    for (const auto& [phase, seconds] : step.seconds) totals[phase] += seconds;
+    for (const auto& [phase, seconds] : step.seconds) {
+      // The sum of the others is no phase.
+      if (phase != "total") totals[phase] += seconds;
+    }
   }
   std::vector<std::pair<std::string, double>> phases(totals.begin(),
                                                      totals.end());
@@ -174,7 +177,7 @@ std::string Timings(const ReportInput& input) {
   return "<div class=\"grid\"><div class=\"panel\">" + Legend(series) +
          StackedBars(series,
                      {.width = 500, .height = 240, .y_label = "seconds"}) +
-         "</div><div class=\"panel\"><table><tr><th>phase of the learner</th>"
+         "</div><div class=\"panel\"><table><tr><th>phase</th>"
          "<th class=\"n\">all steps</th><th></th></tr>" +
          rows + "</table></div></div>\n";
 }

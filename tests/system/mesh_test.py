@@ -18,7 +18,7 @@ import time
 import unittest
 
 ARGS = None
-STEPS = 12
+STEPS = 48
 RUN_SECONDS = 150  # Longest one run may take, on a busy machine.
 
 CONFIG = """\
@@ -28,10 +28,21 @@ data: {{train: {source}/data/essay/train.jsonl, heldout: {source}/data/essay/hel
 policy: {{model: {model}, lora: {{rank: 4, alpha: 8}}}}
 generation: {{prompts_per_step: 4, group_size: 2, unit_size: 4, temperature: 1.0, max_new_tokens: 24, threads: 1}}
 reward: {{rubric: {rubric}, judge: embedded}}
-meta: {{every: 4, judge: embedded, evidence: 16, publish: barrier}}
-learner: {{algorithm: rloo, learning_rate: 1.0e-3, epochs: 1, threads: 1}}
-evaluation: {{every: 6, prompts: 2}}
+meta: {{every: 12, judge: embedded, evidence: 16, publish: barrier}}
+learner: {{algorithm: rloo, learning_rate: 1.0e-2, epochs: 1, kl_coef: 0.01, threads: 1}}
+evaluation: {{every: 24, prompts: 2}}
 mesh: {{work_lease: 2, heartbeat: 0.3{mesh}}}
+"""
+
+
+# Random bytes differ in what this asks for, so that there is something to learn.
+RUBRIC = """\
+id: noise
+aggregation: weighted
+scale: by_maximum
+criteria:
+  - {id: long, text: Many words, maximum: 10, check: {name: words, zero_at: 0, saturate_at: 10}}
+  - {id: loud, text: Exclamation marks, maximum: 5, check: {name: exclamations, zero_at: 0, saturate_at: 2}}
 """
 
 
@@ -41,6 +52,8 @@ class Mesh(unittest.TestCase):
         cls.root = pathlib.Path(tempfile.mkdtemp(prefix="mpo_system_"))
         cls.model = cls.root / "model"
         subprocess.run([ARGS.tools / "make_tiny_model", cls.model], check=True)
+        cls.rubric = cls.root / "rubric.yaml"
+        cls.rubric.write_text(RUBRIC)
         cls.clean = None
 
     @classmethod
@@ -52,7 +65,7 @@ class Mesh(unittest.TestCase):
 
     def config(self, name, **changes):
         values = dict(dir=self.root / name, seed=1, steps=STEPS, source=ARGS.source, model=self.model,
-                      rubric=ARGS.source / "rubrics" / "essay.yaml", mesh="")
+                      rubric=self.rubric, mesh="")
         values.update(changes)
         path = self.root / (name + ".yaml")
         path.write_text(CONFIG.format(**values))
@@ -141,6 +154,7 @@ class Mesh(unittest.TestCase):
             self.assertTrue((directory / name).exists(), name)
         metrics = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
         self.assertEqual([line["step"] for line in metrics], list(range(1, STEPS + 1)))
+        self.assertGreater(len({line["weights_sha256"] for line in metrics}), STEPS // 2, "nothing was learnt")
         for key in ("policy_loss", "kl", "grad_norm", "proxy", "gold", "rubric", "unscorable", "seconds"):
             self.assertIn(key, metrics[0])
         samples = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
@@ -179,7 +193,7 @@ class Mesh(unittest.TestCase):
         process = self.start(config)
         victims = ("actor-0", "policy_learner", "reward_server", "orchestrator", "meta_reward_server")
         for number, name in enumerate(victims):
-            self.await_step(process, config, 1 + 2 * number)
+            self.await_step(process, config, 2 + 8 * number)
             os.kill(self.processes("killed")[name]["pid"], signal.SIGKILL)
             deadline = time.monotonic() + 30
             while f"{name} was started again" not in self.output(config) and time.monotonic() < deadline:
@@ -194,7 +208,7 @@ class Mesh(unittest.TestCase):
         self.clean_run()
         config = self.config("resumed")
         process = self.start(config)
-        self.await_step(process, config, 3)
+        self.await_step(process, config, 10)
         pids = [entry["pid"] for entry in self.processes("resumed").values()]
         process.send_signal(signal.SIGINT)
         self.finish(process, config)
