@@ -33,7 +33,7 @@ run() {
   passed=$((passed + total - ${bad:-0}))
   failed=$((failed + ${bad:-0}))
 }
-run "release" --test-dir build/release -j 2
+run "release" --test-dir build/release -j 1
 run "sanitizers" --test-dir build/asan -j 2 -R "^($(IFS='|'; echo "${libraries[*]}"))_test:"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
