@@ -135,6 +135,16 @@ Outcome Fail(absl::Status status, const char* name, bool retry) {
   return outcome;
 }
 
+// Start of a body for a message: the bytes of a broken server are not always
+// text, and a message travels in protobuf strings and JSON.
+std::string Excerpt(const std::string& body) {
+  std::string text = body.substr(0, 200);
+  for (char& c : text) {
+    if (c < 0x20 || c > 0x7e) c = '?';
+  }
+  return text;
+}
+
 // What an exchange without a completion means.
 Outcome ReadFailure(const Reply& reply, bool sent_schema) {
   if (reply.too_large) {
@@ -150,7 +160,7 @@ Outcome ReadFailure(const Reply& reply, bool sent_schema) {
                 "connection", true);
   }
   const std::string what =
-      absl::StrCat("HTTP ", reply.status, ": ", reply.body.substr(0, 200));
+      absl::StrCat("HTTP ", reply.status, ": ", Excerpt(reply.body));
   if (reply.status == 408) {
     return Fail(absl::DeadlineExceededError(what), "timeout", true);
   }

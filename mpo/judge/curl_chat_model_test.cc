@@ -158,6 +158,16 @@ TEST_CASE("CurlChatModel gives up with the last failure's code", "[judge]") {
   CHECK(absl::IsUnavailable(Client(url, 1).Ask().status()));
 }
 
+TEST_CASE("CurlChatModel keeps bytes that are no text out of its messages",
+          "[judge]") {
+  Server server([](int, const httplib::Request&, httplib::Response& response) {
+    response.status = 500;
+    response.set_content("d\xe9sol\xe9\n\x01", "text/plain");
+  });
+  CHECK(Client(server.url(), 1).Ask().status().message() ==
+        "HTTP 500: d?sol???");
+}
+
 TEST_CASE("CurlChatModel calls a slow answer a timeout", "[judge]") {
   std::stop_source over;
   Server server([&](int, const httplib::Request&, httplib::Response&) {

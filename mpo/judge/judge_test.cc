@@ -139,6 +139,21 @@ TEST_CASE("ParseScores says why an answer is no verdict", "[judge]") {
         UnscorableReason::kParseError);
 }
 
+TEST_CASE("ParseScores cuts a long rationale between characters", "[judge]") {
+  Rubric rubric = Essay();
+  rubric.criteria.resize(1);
+  // One byte, then characters of three: the limit of 600 falls inside one.
+  std::string rationale = "x";
+  for (int i = 0; i < 300; ++i) rationale += "\u2019";
+  const ParsedScores parsed = ParseScores(
+      rubric, absl::StrCat(R"({"scores": [{"id": "length", "score": 1,)",
+                           R"( "rationale": ")", rationale, R"("}]})"));
+  REQUIRE(parsed.scores.size() == 1);
+  const std::string& cut = parsed.scores[0].rationale;
+  CHECK(cut.size() == 598);
+  CHECK(cut == rationale.substr(0, 598));
+}
+
 TEST_CASE("JudgeMessages fences a response that tries to close its fence",
           "[judge]") {
   const auto fence_of = [](const std::string& response) {

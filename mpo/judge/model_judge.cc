@@ -58,6 +58,18 @@ std::string JsonPart(const std::string& answer) {
   return answer.substr(begin, end - begin + 1);
 }
 
+// At most kRationaleBytes of UTF-8, cut between characters: half of one could
+// not travel in a protobuf string.
+std::string Shortened(std::string text) {
+  if (text.size() <= kRationaleBytes) return text;
+  size_t end = kRationaleBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
+    --end;
+  }
+  text.resize(end);
+  return text;
+}
+
 std::string Describe(const Criterion& criterion) {
   std::string text = absl::StrCat(
       "- id: ", criterion.id, "\n  title: ", criterion.title,
@@ -128,8 +140,7 @@ ParsedScores ParseScores(const Rubric& rubric, const std::string& answer) {
     score.id = one["id"].get<std::string>();
     score.score = one["score"].get<double>();
     if (one.contains("rationale") && one["rationale"].is_string()) {
-      score.rationale =
-          one["rationale"].get<std::string>().substr(0, kRationaleBytes);
+      score.rationale = Shortened(one["rationale"].get<std::string>());
     }
     if (!found.emplace(score.id, score).second) {
       return fail(UnscorableReason::kParseError,
