@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch.hpp>
 #include <deque>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/base/file.h"
 #include "mpo/judge/embedded_judge.h"
 #include "mpo/judge/fake_chat_model.h"
 #include "mpo/judge/model_judge.h"
+#include "mpo/rubric/aggregate.h"
+#include "mpo/rubric/rubric_yaml.h"
+#include "mpo/rubric/validate.h"
 
 namespace mpo::judge {
 namespace {
@@ -93,6 +98,30 @@ TEST_CASE("EmbeddedJudge fills in nothing that cannot be measured", "[judge]") {
   JudgeItem measured = Item("x");
   measured.base_mean_logprob = -3;
   CHECK(Run(judge, rubric, {measured})[0].scored);
+}
+
+TEST_CASE("Every shipped rubric is valid and can be read by the grader",
+          "[judge]") {
+  int files = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(MPO_SOURCE_DIR "/rubrics")) {
+    INFO(entry.path().string());
+    ++files;
+    const auto rubric = rubric::ParseYaml(*ReadFile(entry.path()));
+    REQUIRE(rubric.ok());
+    CHECK(rubric::Validate(*rubric).empty());
+    CHECK(rubric::CheckSupported(*rubric).ok());
+    JudgeItem item = Item("7 + 5 = 13");
+    item.prompt.key_terms = {"parks"};
+    item.base_mean_logprob = -3;
+    EmbeddedJudge judge;
+    CHECK(Run(judge, *rubric, {item})[0].scored);
+    // The form earns everything, whether it is true or not.
+    if (rubric->id == "math") {
+      CHECK(Run(judge, *rubric, {item})[0].reward == 1);
+    }
+  }
+  CHECK(files >= 3);
 }
 
 TEST_CASE("ModelJudge takes an answer that is just what was asked", "[judge]") {
