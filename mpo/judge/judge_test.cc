@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <deque>
 #include <filesystem>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
@@ -223,6 +225,35 @@ TEST_CASE("ModelJudge names why a response is unscorable", "[judge]") {
   ModelJudge judge(model, {});
   CHECK(Run(judge, Essay(), {Item("a")})[0].reason ==
         UnscorableReason::kMissingCriterion);
+}
+
+TEST_CASE("ModelJudge bounds its requests over all batches", "[judge]") {
+  std::atomic<int> in_flight{0};
+  std::atomic<int> most{0};
+  FakeChatModel model([&](const auto&, const auto&) {
+    const int now = ++in_flight;
+    for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);)
+      continue;
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    --in_flight;
+    return std::string(kGood);
+  });
+  ModelJudge judge(model, {.concurrency = 2});
+  const std::vector<JudgeItem> items(20, Item("a"));
+  std::atomic<int> scored{0};
+  {
+    std::vector<std::jthread> batches;
+    for (int i = 0; i < 3; ++i) {
+      batches.emplace_back([&] {
+        judge.Score(Essay(), items, {}, [&](size_t, Verdict verdict) {
+          scored += verdict.scored ? 1 : 0;
+        });
+      });
+    }
+  }
+  CHECK(scored == 60);
+  CHECK(most >= 1);
+  CHECK(most <= 2);
 }
 
 TEST_CASE("ModelJudge measures what programs read", "[judge]") {

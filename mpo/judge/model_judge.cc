@@ -175,6 +175,22 @@ ParsedScores ParseScores(const Rubric& rubric, const std::string& answer) {
   return parsed;
 }
 
+bool ModelJudge::Enter(std::stop_token stop) {
+  MutexLock lock(mu_);
+  while (in_flight_ >= std::max(1, options_.concurrency)) {
+    if (stop.stop_requested()) return false;
+    changed_.WaitFor(mu_, absl::Milliseconds(200));
+  }
+  ++in_flight_;
+  return true;
+}
+
+void ModelJudge::Leave() {
+  MutexLock lock(mu_);
+  --in_flight_;
+  changed_.NotifyOne();
+}
+
 Verdict ModelJudge::ScoreOne(const Rubric& rubric, const JudgeItem& item,
                              std::vector<CriterionScore> measured,
                              std::stop_token stop) {
@@ -192,8 +208,12 @@ Verdict ModelJudge::ScoreOne(const Rubric& rubric, const JudgeItem& item,
       return parsed.problem.empty() ? absl::OkStatus()
                                     : absl::DataLossError(parsed.problem);
     };
+    if (!Enter(stop)) {
+      return Unscorable(UnscorableReason::kJudgeUnavailable, "stopped");
+    }
     const absl::StatusOr<std::string> answer =
         model_.Complete(JudgeMessages(rubric, item), options);
+    Leave();
     if (!answer.ok()) {
       const std::string what(answer.status().message());
       // The last answer's own reason, where it was an answer that failed.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "mpo/base/mutex.h"
 #include "mpo/judge/chat_client.h"
 #include "mpo/judge/judge.h"
 
@@ -12,7 +13,7 @@ namespace mpo::judge {
 
 struct ModelJudgeOptions {
   std::string name = "http";
-  int concurrency = 8;        // Requests in flight, >= 1.
+  int concurrency = 8;        // Requests in flight over all calls, >= 1.
   double temperature = 0.02;  // [0, 2].
   int max_tokens = 1024;      // Of one answer.
 };
@@ -37,8 +38,15 @@ class ModelJudge final : public Judge {
   Verdict ScoreOne(const Rubric& rubric, const JudgeItem& item,
                    std::vector<CriterionScore> measured, std::stop_token stop);
 
+  // Waits for its turn to send a request; false when stopped.
+  bool Enter(std::stop_token stop) ABSL_LOCKS_EXCLUDED(mu_);
+  void Leave() ABSL_LOCKS_EXCLUDED(mu_);
+
   ChatModel& model_;
   const ModelJudgeOptions options_;
+  Mutex mu_;
+  CondVar changed_;
+  int in_flight_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // Messages of one request, for the criteria the model reads.
