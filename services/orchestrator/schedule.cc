@@ -165,13 +165,15 @@ std::vector<EvidenceItem> ToEvidence(const std::vector<SampleRecord>& samples,
   for (const SampleRecord& sample : samples) {
     if (!sample.result || !sample.result->outcome.verdict.scored) continue;
     const Outcome& outcome = sample.result->outcome;
+    // Without a measurement there is no log-prob to show; 0 would be a lie.
+    if (!outcome.base) continue;
     EvidenceItem item;
     item.sample_key = sample.sample.key;
     item.step = sample.sample.step;
     item.prompt = sample.sample.prompt;
     item.response = outcome.text;
     item.verdict = outcome.verdict;
-    if (outcome.base) item.base_mean_logprob = outcome.base->mean_logprob;
+    item.base_mean_logprob = outcome.base->mean_logprob;
     items.push_back(std::move(item));
   }
   const auto excess = static_cast<int64_t>(items.size()) - limit;

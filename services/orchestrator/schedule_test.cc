@@ -20,6 +20,7 @@ SampleRecord Scored(int64_t step, double raw, int64_t tokens) {
   record.sample.step = step;
   MeasuredOutcome result;
   result.outcome.response_tokens = tokens;
+  result.outcome.base = BaseStatistics{.mean_logprob = -2};
   result.outcome.verdict.scored = true;
   result.outcome.verdict.rubric_sha256 = "initial";
   result.outcome.verdict.raw = raw;
@@ -167,6 +168,16 @@ TEST_CASE("Evidence is the newest scored samples in plan order", "[schedule]") {
   CHECK(newest[0].verdict.raw == 2);
   CHECK(newest[1].verdict.raw == 3);
   CHECK(ToEvidence(samples, 2, /*newest=*/false)[0].verdict.raw == 1);
+}
+
+TEST_CASE("Evidence leaves out what was never measured under the base",
+          "[schedule]") {
+  std::vector<SampleRecord> samples = {Scored(1, 1, 1), Scored(1, 2, 1)};
+  samples[0].result->outcome.base.reset();
+  const auto evidence = ToEvidence(samples, 2, /*newest=*/true);
+  REQUIRE(evidence.size() == 1);
+  CHECK(evidence[0].verdict.raw == 2);
+  CHECK(evidence[0].base_mean_logprob == -2);
 }
 
 TEST_CASE("RetryPause doubles up to its limit", "[schedule]") {
