@@ -32,10 +32,20 @@ struct EngineOptions {
   std::optional<std::vector<int32_t>> stop_tokens = std::nullopt;
 };
 
+// What the layers below `layer` made of the first tokens of a sequence: the
+// inputs of that layer. Where no adapter sits below it they are the same for
+// policy and base, so a later pass may start there.
+struct Trunk {
+  int64_t layer = 0;          // 1 to the model's layers - 1.
+  std::vector<float> inputs;  // [tokens, hidden], float32.
+};
+
 struct GenerationRequest {
   std::string id;                      // Named in messages and in the result.
   std::vector<int32_t> prompt_tokens;  // At least one.
   uint64_t seed = 0;                   // Of this sample's draws.
+  // Above 0: the result keeps the inputs of this layer.
+  int64_t keep_trunk = 0;
 };
 
 struct GenerationResult {
@@ -53,6 +63,9 @@ struct GenerationResult {
   // hold; DATA_LOSS for NaN or infinite logits. Tokens before the failure are
   // kept.
   absl::Status status;
+  // Of prompt and response up to the token before the last; null where it was
+  // not asked for or the sample failed.
+  std::shared_ptr<const Trunk> trunk;
 };
 
 // A sequence to measure: log-probs of tokens [first_scored, size).
@@ -60,6 +73,9 @@ struct ScoreRequest {
   std::string id;
   std::vector<int32_t> tokens;
   int first_scored = 1;  // 1 to tokens.size().
+  // Of the first tokens.size() - 1 tokens, as a generation of the same tokens
+  // left it; null = computed here. All requests of a call or none.
+  std::shared_ptr<const Trunk> trunk = nullptr;
 };
 
 struct ScoreResult {
@@ -105,8 +121,9 @@ class Engine {
   // is finished. Once `stop` is requested, unfinished samples end as
   // kCancelled with what they have, before the next step. A failed sample
   // does not disturb others. INVALID_ARGUMENT for sampling options out of
-  // range or an adapter that does not fit, RESOURCE_EXHAUSTED or INTERNAL
-  // when the arithmetic fails as a whole.
+  // range, an adapter that does not fit or a trunk that is not one (a layer out
+  // of range, above the adapter's first, or not the same for all requests),
+  // RESOURCE_EXHAUSTED or INTERNAL when the arithmetic fails as a whole.
   absl::StatusOr<std::vector<GenerationResult>> Generate(
       const std::vector<GenerationRequest>& requests,
       const SamplingOptions& sampling,
@@ -114,9 +131,9 @@ class Engine {
       const Callback& callback = nullptr);
 
   // Log-probs of given tokens at temperature 1, in the order of the requests;
-  // equal prefixes [0, first_scored) are computed once. The logits of at most
-  // 128 positions exist at a time. CANCELLED once `stop` is requested, else
-  // errors as Generate.
+  // equal prefixes [0, first_scored) are computed once. With trunks only the
+  // layers from theirs on are run. The logits of at most 128 positions exist at
+  // a time. CANCELLED once `stop` is requested, else errors as Generate.
   absl::StatusOr<std::vector<ScoreResult>> LogProbs(
       const std::vector<ScoreRequest>& requests,
       const model::LoraAdapter* adapter = nullptr, std::stop_token stop = {});

@@ -36,16 +36,23 @@ struct EngineState {
   using OnLogits =
       std::function<void(int first, int count, const float* logits)>;
 
+  // Which layers a pass runs and which inputs it keeps; see RaggedForward::Run.
+  struct Layers {
+    int64_t first = 0;
+    int64_t keep = 0;
+  };
+
   // Runs tokens in passes of at most `per_pass`. False when stopped between
   // two passes.
-  bool RunAll(const std::vector<InputToken>& tokens, int per_pass,
-              std::stop_token stop, const OnLogits& on_logits) {
+  bool RunAll(const std::vector<InputToken>& tokens, Layers layers,
+              int per_pass, std::stop_token stop, const OnLogits& on_logits) {
     int seen = 0;
     for (size_t begin = 0; begin < tokens.size(); begin += per_pass) {
       if (stop.stop_requested()) return false;
       const size_t end = std::min(tokens.size(), begin + per_pass);
       const int wanted =
-          forward.Run({tokens.begin() + begin, tokens.begin() + end});
+          forward.Run({tokens.begin() + begin, tokens.begin() + end},
+                      layers.first, layers.keep);
       for (int at = 0; at < wanted; at += kLogitRows) {
         const int count = std::min(kLogitRows, wanted - at);
         on_logits(seen + at, count, forward.Logits(at, count));

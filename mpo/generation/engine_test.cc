@@ -112,6 +112,86 @@ void CheckClose(const std::vector<float>& a, const std::vector<float>& b,
     CHECK(a[i] == Approx(b[i]).margin(margin));
 }
 
+std::vector<ScoreRequest> Score(const std::vector<GenerationRequest>& requests,
+                                const std::vector<GenerationResult>& results,
+                                bool with_trunk) {
+  std::vector<ScoreRequest> scored;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    ScoreRequest one{
+        .id = requests[i].id,
+        .tokens = requests[i].prompt_tokens,
+        .first_scored = static_cast<int>(requests[i].prompt_tokens.size())};
+    one.tokens.insert(one.tokens.end(), results[i].tokens.begin(),
+                      results[i].tokens.end());
+    if (with_trunk) one.trunk = results[i].trunk;
+    scored.push_back(std::move(one));
+  }
+  return scored;
+}
+
+TEST_CASE(
+    "the base's log-probs from a generation's trunk equal those from the "
+    "tokens",
+    "[generation]") {
+  auto engine = MakeEngine({.max_rows = 3, .prefill_tokens = 16});
+  auto adapter = RandomAdapter();
+  auto requests = Requests(7);
+  requests[1].prompt_tokens = requests[0].prompt_tokens;
+  for (auto& request : requests) request.keep_trunk = adapter->first_layer();
+  const auto results =
+      Generate(*engine, requests, {.temperature = 1.0, .max_new_tokens = 12},
+               adapter.get());
+  for (size_t i = 0; i < results.size(); ++i) {
+    REQUIRE(results[i].trunk != nullptr);
+    CHECK(results[i].trunk->layer == 1);
+    CHECK(results[i].trunk->inputs.size() ==
+          (requests[i].prompt_tokens.size() + results[i].tokens.size() - 1) *
+              TinyConfig().hidden_size);
+  }
+  const auto plain = engine->LogProbs(Score(requests, results, false));
+  const auto reused = engine->LogProbs(Score(requests, results, true));
+  REQUIRE(plain.ok());
+  REQUIRE(reused.ok());
+  for (size_t i = 0; i < results.size(); ++i)
+    CheckClose((*reused)[i].logprobs, (*plain)[i].logprobs, 1e-5);
+  // It is read: other activations give other log-probs.
+  auto wrong = Score(requests, results, true);
+  auto changed = std::make_shared<Trunk>(*wrong[2].trunk);
+  for (float& value : changed->inputs) value = -value;
+  wrong[2].trunk = changed;
+  CHECK((*engine->LogProbs(wrong))[2].logprobs != (*reused)[2].logprobs);
+}
+
+TEST_CASE("a trunk that does not fit is refused by name", "[generation]") {
+  auto engine = MakeEngine();
+  auto adapter = RandomAdapter();
+  auto requests = Requests(2);
+  const SamplingOptions sampling{.temperature = 1.0, .max_new_tokens = 4};
+  const auto message = [](const auto& result) {
+    CHECK(result.status().code() == absl::StatusCode::kInvalidArgument);
+    return std::string(result.status().message());
+  };
+  requests[1].keep_trunk = 1;
+  CHECK(message(engine->Generate(requests, sampling, adapter.get())) ==
+        "'s1': trunk of layer 1, expected 0 as for the first sample of the "
+        "call");
+  for (auto& request : requests) request.keep_trunk = 2;
+  CHECK(message(engine->Generate(requests, sampling, adapter.get())) ==
+        "'s0': trunk of layer 2, expected 1 to 1, the lowest layer that is not "
+        "shared");
+  CHECK(engine->Generate(requests, sampling).ok());
+  for (auto& request : requests) request.keep_trunk = 1;
+  const auto results = Generate(*engine, requests, sampling, adapter.get());
+  auto scored = Score(requests, results, true);
+  scored[1].tokens.push_back(3);
+  CHECK(message(engine->LogProbs(scored)) ==
+        absl::StrCat("'s1': trunk of ", scored[1].tokens.size() - 2,
+                     " tokens, expected ", scored[1].tokens.size() - 1));
+  scored[1].trunk = nullptr;
+  CHECK(message(engine->LogProbs(scored)) ==
+        "'s1': expected a trunk of the same layer for every sequence or none");
+}
+
 TEST_CASE(
     "log-probs of generated tokens equal the decoder's, with and without "
     "adapter",

@@ -130,21 +130,27 @@ bool GenerationLoop::Prefill(const std::vector<Group*>& groups) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<InputToken> tokens;
   for (Group* group : groups) {
-    for (size_t i = 0; i < group->prompt->size(); ++i) {
+    const int64_t hidden = config_.hidden_size;
+    const size_t size = group->prompt->size();
+    if (settings_.keep_trunk > 0) group->trunk.resize(size * hidden);
+    for (size_t i = 0; i < size; ++i) {
       tokens.push_back({.token = (*group->prompt)[i],
                         .row = {static_cast<int32_t>(i), group->pages->pages()},
-                        .wanted = i + 1 == group->prompt->size()});
+                        .wanted = i + 1 == size,
+                        .trunk = group->trunk.empty()
+                                     ? nullptr
+                                     : group->trunk.data() + i * hidden});
     }
   }
   const int64_t vocabulary = config_.vocab_size;
-  const bool complete =
-      state_.RunAll(tokens, settings_.prefill_tokens, settings_.stop,
-                    [&](int first, int count, const float* logits) {
-                      for (int i = 0; i < count; ++i) {
-                        const float* row = logits + i * vocabulary;
-                        groups[first + i]->logits.assign(row, row + vocabulary);
-                      }
-                    });
+  const bool complete = state_.RunAll(
+      tokens, {.keep = settings_.keep_trunk}, settings_.prefill_tokens,
+      settings_.stop, [&](int first, int count, const float* logits) {
+        for (int i = 0; i < count; ++i) {
+          const float* row = logits + i * vocabulary;
+          groups[first + i]->logits.assign(row, row + vocabulary);
+        }
+      });
   statistics_.prompt_tokens += static_cast<int64_t>(tokens.size());
   statistics_.prefill_seconds += Seconds(start);
   return complete;
@@ -163,6 +169,10 @@ void GenerationLoop::ForkNew() {
       Finish(active.request, FinishReason::kFailed,
              absl::InternalError("key-value cache pages were counted wrongly"));
     }
+    if (settings_.keep_trunk > 0) {
+      active.trunk = std::make_shared<Trunk>(
+          Trunk{settings_.keep_trunk, active.group->trunk});
+    }
     logits.push_back(active.group->logits.data());
   }
   DrawTokens(first, logits);
@@ -171,6 +181,7 @@ void GenerationLoop::ForkNew() {
     if (--group.waiting > 0) continue;
     group.pages.reset();
     group.logits = {};
+    group.trunk = {};
   }
 }
 
@@ -206,6 +217,7 @@ void GenerationLoop::DrawTokens(size_t first,
         std::find(stops.begin(), stops.end(), draws[i].token) != stops.end();
     if (stopped || static_cast<int64_t>(result.tokens.size()) >= active.limit) {
       active.finished = true;
+      result.trunk = std::move(active.trunk);
       Finish(active.request,
              stopped ? FinishReason::kStop : FinishReason::kLength);
     }
@@ -225,13 +237,19 @@ void GenerationLoop::DecodeStep() {
   DropFinished();
   if (active_.empty()) return;
   for (Active& active : active_) {
-    tokens.push_back(
-        {.token = results_[active.request].tokens.back(),
-         .row = {static_cast<int32_t>(active.length), active.pages->pages()},
-         .wanted = true});
+    InputToken token{
+        .token = results_[active.request].tokens.back(),
+        .row = {static_cast<int32_t>(active.length), active.pages->pages()},
+        .wanted = true};
+    if (active.trunk != nullptr) {
+      std::vector<float>& inputs = active.trunk->inputs;
+      inputs.resize(inputs.size() + config_.hidden_size);
+      token.trunk = inputs.data() + inputs.size() - config_.hidden_size;
+    }
+    tokens.push_back(token);
     ++active.length;
   }
-  const int rows = state_.forward.Run(tokens);
+  const int rows = state_.forward.Run(tokens, 0, settings_.keep_trunk);
   const float* all = state_.forward.Logits(0, rows);
   std::vector<const float*> logits;
   for (int i = 0; i < rows; ++i) logits.push_back(all + i * config_.vocab_size);

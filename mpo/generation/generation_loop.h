@@ -19,6 +19,7 @@ class GenerationLoop {
     SamplingOptions sampling;
     int max_rows = 0;
     int prefill_tokens = 0;
+    int64_t keep_trunk = 0;
     std::vector<int32_t> stop_tokens;
     std::stop_token stop;
     const Engine::Callback* callback = nullptr;
@@ -39,6 +40,7 @@ class GenerationLoop {
     int waiting = 0;  // Samples not yet forked.
     std::unique_ptr<PageTable> pages;
     std::vector<float> logits;  // After the last prompt token.
+    std::vector<float> trunk;   // Of the prompt, where a sample asks for it.
   };
   // A sample that is being decoded.
   struct Active {
@@ -48,6 +50,7 @@ class GenerationLoop {
     int64_t length = 0;                // Tokens in the cache.
     int64_t limit = 0;                 // New tokens at most.
     int64_t pages_needed = 0;          // Of its own, in the worst case.
+    std::shared_ptr<Trunk> trunk;      // Null where not asked for.
     bool finished = false;
 
     int64_t pages_missing() const;

@@ -6,10 +6,12 @@
 #include <cstring>
 #include <vector>
 
-#include "mpo/generation/fast_exp.h"
+#include "mpo/tensor/fast_exp.h"
 
 namespace mpo::generation {
 namespace {
+
+using tensor::FastExp;
 
 using Vector = float __attribute__((vector_size(64)));  // 16 floats.
 constexpr int kLanes = 16;

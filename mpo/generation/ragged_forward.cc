@@ -185,7 +185,8 @@ void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
   AddAdapter(adapter.down, first(inner_), hidden);
 }
 
-int RaggedForward::Run(const std::vector<InputToken>& tokens) {
+int RaggedForward::Run(const std::vector<InputToken>& tokens,
+                       int64_t first_layer, int64_t keep) {
   at::NoGradGuard no_grad;
   const model::ModelConfig& c = model_->config();
   std::vector<TokenRow> rows;
@@ -203,9 +204,22 @@ int RaggedForward::Run(const std::vector<InputToken>& tokens) {
   Grow(static_cast<int64_t>(tokens.size()), positions);
   const int threads = at::get_num_threads();
   const int width = static_cast<int>(c.hidden_size);
-  EmbedRows(model_->embedding().const_data_ptr<float>(), ids.data(),
-            static_cast<int>(ids.size()), width, Floats(hidden_), threads);
-  for (int64_t i = 0; i < c.layers; ++i) RunLayer(i, rows, wanted);
+  float* hidden = Floats(hidden_);
+  const size_t row_bytes = sizeof(float) * width;
+  if (first_layer == 0) {
+    EmbedRows(model_->embedding().const_data_ptr<float>(), ids.data(),
+              static_cast<int>(ids.size()), width, hidden, threads);
+  } else {
+    for (size_t i = 0; i < tokens.size(); ++i)
+      std::memcpy(hidden + i * width, tokens[i].trunk, row_bytes);
+  }
+  for (int64_t layer = first_layer; layer < c.layers; ++layer) {
+    for (size_t i = 0; layer == keep && layer > 0 && i < tokens.size(); ++i) {
+      if (tokens[i].trunk != nullptr)
+        std::memcpy(tokens[i].trunk, hidden + i * width, row_bytes);
+    }
+    RunLayer(layer, rows, wanted);
+  }
   RmsNormRows(Floats(hidden_), model_->final_norm().const_data_ptr<float>(),
               static_cast<float>(c.rms_norm_eps), wanted_, width,
               Floats(normed_), threads);

@@ -17,7 +17,8 @@ namespace mpo::generation {
 struct InputToken {
   int32_t token = 0;
   TokenRow row;
-  bool wanted = false;  // Its hidden state is needed after the last layer.
+  bool wanted = false;     // Its hidden state is needed after the last layer.
+  float* trunk = nullptr;  // [hidden], see Run.
 };
 
 // The forward pass of generation: any mix of tokens of any sequences (prompts,
@@ -32,10 +33,14 @@ class RaggedForward {
   // two thin products a fused projection.
   void SetAdapter(const model::LoraAdapter* adapter);
 
-  // Runs the tokens and stores their keys and values. The tokens of one
-  // sequence must come in order of position, and earlier positions must have
-  // been run. Returns the number of wanted rows.
-  int Run(const std::vector<InputToken>& tokens);
+  // Runs the tokens through layers [first_layer, layers) and stores their keys
+  // and values. The tokens of one sequence must come in order of position, and
+  // earlier positions must have been run. From layer 0 on, the inputs of layer
+  // `keep` (0 = none) are written to each token's `trunk` where it is set; from
+  // another layer on, that layer's inputs are read there. Returns the number of
+  // wanted rows.
+  int Run(const std::vector<InputToken>& tokens, int64_t first_layer = 0,
+          int64_t keep = 0);
 
   // Logits of wanted rows [begin, begin + count) of the last Run:
   // [count, vocabulary] in a buffer that the next call overwrites.

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "mpo/generation/fast_exp.h"
 #include "mpo/tensor/counter_random.h"
+#include "mpo/tensor/fast_exp.h"
 
 namespace mpo::generation {
 namespace {
+
+using tensor::FastExp;
 
 constexpr int64_t kBlock = 512;
 

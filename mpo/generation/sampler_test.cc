@@ -7,7 +7,7 @@
 #include <map>
 #include <vector>
 
-#include "mpo/generation/fast_exp.h"
+#include "mpo/tensor/fast_exp.h"
 
 namespace mpo::generation {
 namespace {
@@ -45,10 +45,10 @@ std::vector<Draw> DrawMany(const std::vector<float>& logits,
 
 TEST_CASE("FastExp is exact to 3e-7 and 0 where e^x vanishes", "[sampler]") {
   for (float x = -86.5F; x < 87.5F; x += 0.0137F) {
-    CHECK(FastExp(x) == Approx(std::exp(double{x})).epsilon(3e-7));
+    CHECK(tensor::FastExp(x) == Approx(std::exp(double{x})).epsilon(3e-7));
   }
-  CHECK(FastExp(-88.0F) == 0.0F);
-  CHECK(FastExp(0.0F) == 1.0F);
+  CHECK(tensor::FastExp(-88.0F) == 0.0F);
+  CHECK(tensor::FastExp(0.0F) == 1.0F);
 }
 
 TEST_CASE("draws follow the tempered softmax and carry its log-probs",

@@ -21,6 +21,9 @@ ScoringLoop::ScoringLoop(const std::vector<ScoreRequest>& requests,
       options_(options),
       config_(config),
       state_(state),
+      first_layer_(requests.empty() || requests[0].trunk == nullptr
+                       ? 0
+                       : requests[0].trunk->layer),
       stop_(std::move(stop)),
       results_(requests.size()) {}
 
@@ -93,6 +96,13 @@ std::vector<ScoringLoop::Group> ScoringLoop::NextBatch(
   return groups;
 }
 
+float* ScoringLoop::TrunkAt(const ScoreRequest& request, int position) const {
+  if (request.trunk == nullptr) return nullptr;
+  // Read only: passes that start above layer 0 keep nothing.
+  return const_cast<float*>(request.trunk->inputs.data()) +
+         position * config_.hidden_size;
+}
+
 bool ScoringLoop::RunAndLookUp(
     const std::vector<InputToken>& tokens,
     const std::vector<std::vector<Target>>& targets) {
@@ -113,7 +123,8 @@ bool ScoringLoop::RunAndLookUp(
       }
     }
   };
-  return state_.RunAll(tokens, options_.prefill_tokens, stop_, look_up);
+  return state_.RunAll(tokens, {.first = first_layer_}, options_.prefill_tokens,
+                       stop_, look_up);
 }
 
 bool ScoringLoop::RunPrefixes(std::vector<Group>& groups) {
@@ -126,7 +137,8 @@ bool ScoringLoop::RunPrefixes(std::vector<Group>& groups) {
     for (int i = 0; i < request.first_scored; ++i) {
       tokens.push_back({.token = request.tokens[i],
                         .row = {i, group.pages->pages()},
-                        .wanted = i + 1 == request.first_scored});
+                        .wanted = i + 1 == request.first_scored,
+                        .trunk = TrunkAt(request, i)});
     }
     std::vector<Target>& first = targets.emplace_back();
     for (size_t member : group.members) {
@@ -151,7 +163,8 @@ bool ScoringLoop::RunRests(std::vector<Group>& groups) {
       for (int i = request.first_scored; i < end; ++i) {
         tokens.push_back({.token = request.tokens[i],
                           .row = {i, pages->pages()},
-                          .wanted = true});
+                          .wanted = true,
+                          .trunk = TrunkAt(request, i)});
         targets.push_back(
             {{member, static_cast<size_t>(i + 1 - request.first_scored),
               request.tokens[i + 1]}});

@@ -40,6 +40,9 @@ class ScoringLoop {
   std::vector<Group> NextBatch(std::deque<size_t>& waiting);
   bool RunPrefixes(std::vector<Group>& groups);
   bool RunRests(std::vector<Group>& groups);
+  // Where a request's trunk holds the inputs of its token `position`; null
+  // without trunks.
+  float* TrunkAt(const ScoreRequest& request, int position) const;
   // `targets[i]` are looked up in wanted row i of `tokens`.
   bool RunAndLookUp(const std::vector<InputToken>& tokens,
                     const std::vector<std::vector<Target>>& targets);
@@ -49,6 +52,7 @@ class ScoringLoop {
   const EngineOptions& options_;
   const model::ModelConfig& config_;
   EngineState& state_;
+  const int64_t first_layer_;  // 0 without trunks.
   const std::stop_token stop_;
   std::vector<ScoreResult> results_;
 };

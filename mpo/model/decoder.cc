@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/model/fused_ops.h"
 #include "mpo/tensor/torch_errors.h"
 
 namespace mpo::model {
@@ -22,49 +25,29 @@ at::Tensor BiasAs(const at::Tensor& bias, at::ScalarType dtype) {
                             : bias.to(dtype);
 }
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor scale =
-      at::rsqrt(wide.square().mean(-1, /*keepdim=*/true).add(eps));
-  return (wide * scale).to(x.scalar_type()) * weight;
+// The adapters of modules that share an input, in the order of their outputs.
+std::vector<LinearAdapter> Adapters(
+    const LoraAdapter* adapter, int64_t layer,
+    std::initializer_list<std::pair<Module, int64_t>> modules) {
+  std::vector<LinearAdapter> out;
+  if (adapter == nullptr) return out;
+  for (const auto& [module, begin] : modules) {
+    const LoraWeights& weights = adapter->weights(layer, module);
+    if (weights.a.defined()) out.push_back({weights.a, weights.b, begin});
+  }
+  return out;
 }
 
-// scale * (x A^T) B^T, or undefined where the module has no adapter.
-at::Tensor LoraDelta(const LoraAdapter* adapter, int64_t layer, Module module,
-                     const at::Tensor& x) {
-  if (adapter == nullptr) return {};
-  const LoraWeights& weights = adapter->weights(layer, module);
-  if (!weights.a.defined()) return {};
-  const at::Tensor low =
-      at::linear(x.to(weights.a.scalar_type()), weights.a) * adapter->scale();
-  return at::linear(low, weights.b).to(x.scalar_type());
+double Scale(const LoraAdapter* adapter) {
+  return adapter == nullptr ? 1 : adapter->scale();
 }
 
-at::Tensor Plus(const at::Tensor& y, const at::Tensor& delta) {
-  return delta.defined() ? y + delta : y;
-}
-
-struct Rotary {
-  at::Tensor cos;  // [batch, 1, length, head_dim / 2]
-  at::Tensor sin;
-};
-
-Rotary MakeRotary(const ModelConfig& config, const at::Tensor& positions,
-                  at::ScalarType dtype) {
+Rotary MakeRotary(const ModelConfig& config, const at::Tensor& positions) {
   const at::Tensor frequencies =
       RotaryFrequencies(config).to(positions.device());
   const at::Tensor angles =
       positions.to(at::kFloat).unsqueeze(-1) * frequencies;
-  return {angles.cos().to(dtype).unsqueeze(1),
-          angles.sin().to(dtype).unsqueeze(1)};
-}
-
-at::Tensor Rotate(const at::Tensor& x, const Rotary& rotary) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor a = x.narrow(-1, 0, half);
-  const at::Tensor b = x.narrow(-1, half, half);
-  return at::cat(
-      {a * rotary.cos - b * rotary.sin, b * rotary.cos + a * rotary.sin}, -1);
+  return {angles.cos(), angles.sin()};
 }
 
 at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
@@ -72,50 +55,43 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
                      const SequenceBatch& batch, const Rotary& rotary) {
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.layer(index);
-  const int64_t b = x.size(0);
-  const int64_t s = x.size(1);
-  const at::Tensor qkv = at::linear(x, w.qkv, w.qkv_bias);
-  auto part = [&](Module module, int64_t begin, int64_t heads) {
-    return Plus(qkv.narrow(-1, begin, heads * c.head_dim),
-                LoraDelta(adapter, index, module, x))
-        .view({b, s, heads, c.head_dim})
-        .transpose(1, 2);
-  };
-  const at::Tensor q = Rotate(part(Module::kQ, 0, c.heads), rotary);
-  at::Tensor k = Rotate(part(Module::kK, c.q_size(), c.kv_heads), rotary);
-  at::Tensor v = part(Module::kV, c.q_size() + c.kv_size(), c.kv_heads);
-  if (c.heads != c.kv_heads) {
-    auto repeat = [&](const at::Tensor& t) {
-      return t.unsqueeze(2)
-          .expand({b, c.kv_heads, c.heads / c.kv_heads, s, c.head_dim})
-          .reshape({b, c.heads, s, c.head_dim});
-    };
-    k = repeat(k);
-    v = repeat(v);
-  }
+  const int64_t q_size = c.q_size();
+  const int64_t kv_size = c.kv_size();
+  const auto parts = AdaptedLinear(x, w.qkv, w.qkv_bias,
+                                   Adapters(adapter, index,
+                                            {{Module::kQ, 0},
+                                             {Module::kK, q_size},
+                                             {Module::kV, q_size + kv_size}}),
+                                   Scale(adapter))
+                         .split_with_sizes({q_size, kv_size, kv_size}, -1);
+  const int64_t repeat = c.heads / c.kv_heads;
   const bool causal = !batch.bias.defined();
   const at::Tensor out = at::scaled_dot_product_attention(
-      q, k, v,
+      RotateHeads(parts[0], c.head_dim, 1, &rotary),
+      RotateHeads(parts[1], c.head_dim, repeat, &rotary),
+      RotateHeads(parts[2], c.head_dim, repeat, nullptr),
       causal ? std::optional<at::Tensor>()
              : BiasAs(batch.bias, x.scalar_type()),
       /*dropout_p=*/0.0, causal);
-  const at::Tensor joined = out.transpose(1, 2).reshape({b, s, c.q_size()});
-  return Plus(at::linear(joined, w.o),
-              LoraDelta(adapter, index, Module::kO, joined));
+  const at::Tensor joined =
+      out.transpose(1, 2).reshape({x.size(0), x.size(1), q_size});
+  return AdaptedLinear(joined, w.o, {},
+                       Adapters(adapter, index, {{Module::kO, 0}}),
+                       Scale(adapter));
 }
 
 at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
                        int64_t index, const at::Tensor& x) {
   const LayerWeights& w = model.layer(index);
-  const int64_t size = model.config().intermediate_size;
-  const at::Tensor both = at::linear(x, w.gate_up);
-  const at::Tensor gate = Plus(both.narrow(-1, 0, size),
-                               LoraDelta(adapter, index, Module::kGate, x));
-  const at::Tensor up = Plus(both.narrow(-1, size, size),
-                             LoraDelta(adapter, index, Module::kUp, x));
-  const at::Tensor inner = at::silu(gate) * up;
-  return Plus(at::linear(inner, w.down),
-              LoraDelta(adapter, index, Module::kDown, inner));
+  const at::Tensor gate_up =
+      AdaptedLinear(x, w.gate_up, {},
+                    Adapters(adapter, index,
+                             {{Module::kGate, 0},
+                              {Module::kUp, model.config().intermediate_size}}),
+                    Scale(adapter));
+  return AdaptedLinear(SiluMul(gate_up), w.down, {},
+                       Adapters(adapter, index, {{Module::kDown, 0}}),
+                       Scale(adapter));
 }
 
 }  // namespace
@@ -227,8 +203,7 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
                          int64_t first_layer, int64_t last_layer) {
   const double eps = model.config().rms_norm_eps;
-  const Rotary rotary =
-      MakeRotary(model.config(), batch.positions, hidden.scalar_type());
+  const Rotary rotary = MakeRotary(model.config(), batch.positions);
   at::Tensor x = hidden;
   for (int64_t i = first_layer; i < last_layer; ++i) {
     const LayerWeights& w = model.layer(i);

@@ -6,48 +6,60 @@
 #include <algorithm>
 #include <vector>
 
+#include "mpo/rl/softmax_rows.h"
+
 namespace mpo::rl {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Buffers that are filled again for each chunk of rows: fresh pages of this
-// size cost more than the softmax.
-class ChunkBuffers {
+// A buffer of logits that is filled again for each chunk of rows: fresh pages
+// of this size cost more than the softmax.
+class Chunk {
  public:
-  ChunkBuffers(int64_t rows, int64_t vocabulary, const at::TensorOptions& o)
-      : logits_(at::empty({rows, vocabulary}, o)),
-        logprobs_(at::empty({rows, vocabulary}, o)) {}
+  Chunk(int64_t rows, const at::Tensor& hidden, const at::Tensor& head)
+      : head_(head),
+        logits_(at::empty({rows, head.size(0)}, hidden.options())) {}
 
-  // Leaves ln p in logprobs() and returns it, narrowed to `rows`.
-  at::Tensor Logprobs(const at::Tensor& hidden, const at::Tensor& head,
-                      const at::Tensor& temperatures) {
-    at::Tensor logits = logits_.narrow(0, 0, hidden.size(0));
-    at::Tensor logprobs = logprobs_.narrow(0, 0, hidden.size(0));
-    at::mm_out(logits, hidden / temperatures.unsqueeze(1), head.t());
-    at::_log_softmax_out(logprobs, logits, 1, /*half_to_float=*/false);
-    return logprobs;
+  // Fills logprobs and entropy [n]. With `sums` [n] defined, weights() / sums
+  // are the probabilities afterwards.
+  void Run(const at::Tensor& hidden, const at::Tensor& targets,
+           const at::Tensor& temperatures, const at::Tensor& logprobs,
+           const at::Tensor& entropy, const at::Tensor& sums) {
+    rows_ = hidden.size(0);
+    at::Tensor logits = weights();
+    at::mm_out(logits, hidden / temperatures.unsqueeze(1), head_.t());
+    if (logits.scalar_type() == at::kFloat && logits.device().is_cpu()) {
+      SoftmaxRows(logits.mutable_data_ptr<float>(), rows_, logits.size(1),
+                  targets.const_data_ptr<int64_t>(),
+                  logprobs.mutable_data_ptr<float>(),
+                  entropy.mutable_data_ptr<float>(),
+                  sums.defined() ? sums.mutable_data_ptr<float>() : nullptr,
+                  at::get_num_threads());
+      return;
+    }
+    const at::Tensor all = at::log_softmax(logits, 1);
+    logprobs.copy_(all.gather(1, targets.unsqueeze(1)).squeeze(1));
+    const at::Tensor p = all.exp();
+    entropy.copy_(-(p * all).sum(1));
+    if (!sums.defined()) return;
+    logits.copy_(p);
+    sums.fill_(1);
   }
-  // p in place of the logits.
-  at::Tensor Probabilities(const at::Tensor& logprobs) {
-    at::Tensor p = logits_.narrow(0, 0, logprobs.size(0));
-    at::exp_out(p, logprobs);
-    return p;
-  }
+
+  // [rows of the last Run, vocabulary]
+  at::Tensor weights() const { return logits_.narrow(0, 0, rows_); }
 
  private:
-  at::Tensor logits_, logprobs_;
+  const at::Tensor& head_;
+  at::Tensor logits_;
+  int64_t rows_ = 0;
 };
 
-at::Tensor RowDot(const at::Tensor& a, const at::Tensor& b) {
-  return at::bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten();
-}
-
 // p (ln p + H): minus this is the gradient of the entropy by the logits.
-at::Tensor EntropySlope(const at::Tensor& p, const at::Tensor& logprobs,
-                        const at::Tensor& entropy) {
-  return (logprobs + entropy.unsqueeze(1)).mul_(p);
+at::Tensor EntropySlope(const at::Tensor& p, const at::Tensor& entropy) {
+  return at::xlogy(p, p).addcmul_(p, entropy.unsqueeze(1));
 }
 
 class SelectiveLogprobFunction
@@ -65,26 +77,26 @@ class SelectiveLogprobFunction
     at::Tensor slope, entropy_slope;  // By hidden, [N, D].
     if (form_slopes) slope = at::empty_like(hidden);
     if (form_slopes && entropy_gradient) entropy_slope = at::empty_like(hidden);
-    ChunkBuffers buffers(std::min(chunk_rows, n), head.size(0),
-                         hidden.options());
+    Chunk chunk(std::min(chunk_rows, n), hidden, head);
+    at::Tensor sums;
+    if (form_slopes) sums = at::empty({n}, hidden.options());
     for (int64_t begin = 0; begin < n; begin += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, n - begin);
       const auto part = [&](const at::Tensor& x) {
-        return x.narrow(0, begin, rows);
+        return x.defined() ? x.narrow(0, begin, rows) : x;
       };
       const at::Tensor t = part(temperatures);
-      const at::Tensor lp = buffers.Logprobs(part(hidden), head, t);
-      part(logprobs).copy_(lp.gather(1, part(targets).unsqueeze(1)).squeeze(1));
-      const at::Tensor p = buffers.Probabilities(lp);
-      part(entropy).copy_(-RowDot(p, lp));
+      chunk.Run(part(hidden), part(targets), t, part(logprobs), part(entropy),
+                part(sums));
       if (!form_slopes) continue;
       at::Tensor out = part(slope);
-      at::mm_out(out, p, head);
-      out.neg_().add_(head.index_select(0, part(targets)));
-      out.div_(t.unsqueeze(1));
+      at::mm_out(out, chunk.weights(), head);
+      out.div_(part(sums).unsqueeze(1).neg());
+      out.add_(head.index_select(0, part(targets))).div_(t.unsqueeze(1));
       if (!entropy_gradient) continue;
+      const at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
       at::Tensor entropy_out = part(entropy_slope);
-      at::mm_out(entropy_out, EntropySlope(p, lp, part(entropy)), head);
+      at::mm_out(entropy_out, EntropySlope(p, part(entropy)), head);
       entropy_out.neg_().div_(t.unsqueeze(1));
     }
     ctx->saved_data["chunk_rows"] = chunk_rows;
@@ -130,21 +142,23 @@ class SelectiveLogprobFunction
                      &temperatures = saved[5];
     const int64_t n = hidden.size(0);
     at::Tensor result = at::zeros_like(head);
-    ChunkBuffers buffers(std::min(chunk_rows, n), head.size(0),
-                         hidden.options());
+    Chunk chunk(std::min(chunk_rows, n), hidden, head);
+    const at::Tensor logprobs = at::empty({n}, hidden.options());
+    const at::Tensor entropy = at::empty_like(logprobs);
+    const at::Tensor sums = at::empty_like(logprobs);
     for (int64_t begin = 0; begin < n; begin += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, n - begin);
       const auto part = [&](const at::Tensor& x) {
         return x.narrow(0, begin, rows);
       };
       const at::Tensor scaled = part(hidden) / part(temperatures).unsqueeze(1);
-      const at::Tensor lp =
-          buffers.Logprobs(part(hidden), head, part(temperatures));
-      at::Tensor p = buffers.Probabilities(lp);
+      chunk.Run(part(hidden), part(targets), part(temperatures), part(logprobs),
+                part(entropy), part(sums));
+      at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
       at::Tensor entropy_part;
       if (by_entropy.defined()) {
-        entropy_part = EntropySlope(p, lp, -RowDot(p, lp))
-                           .mul_(-part(by_entropy).unsqueeze(1));
+        entropy_part =
+            EntropySlope(p, part(entropy)).mul_(-part(by_entropy).unsqueeze(1));
       }
       if (by_logprob.defined()) {
         const at::Tensor g = part(by_logprob).unsqueeze(1);

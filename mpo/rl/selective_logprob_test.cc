@@ -4,7 +4,12 @@
 #include <torch/torch.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <functional>
+#include <limits>
+#include <vector>
+
+#include "mpo/rl/softmax_rows.h"
 
 namespace mpo::rl {
 namespace {
@@ -43,6 +48,27 @@ TEST_CASE("SelectiveLogprob equals the plain log-softmax for any chunk size",
     CHECK(at::allclose(s.entropy, plain.entropy, 1e-5, 1e-6));
     CHECK_FALSE(s.entropy.requires_grad());
   }
+}
+
+TEST_CASE("SoftmaxRows stays finite for extreme logits and tells of NaN",
+          "[rl]") {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  std::vector<float> logits = {1e4F,  -1e4F, 0,  //
+                               -kInf, 2,     2,  //
+                               1,     NAN,   2};
+  const std::vector<int64_t> targets = {0, 1, 0};
+  std::vector<float> logprobs(3), entropies(3), sums(3);
+  SoftmaxRows(logits.data(), 3, 3, targets.data(), logprobs.data(),
+              entropies.data(), sums.data(), 2);
+  CHECK(logprobs[0] == 0);
+  CHECK(entropies[0] == Approx(0).margin(1e-6));
+  CHECK(logits[0] == 1);
+  CHECK(logits[1] == 0);
+  CHECK(logprobs[1] == Approx(std::log(0.5)));
+  CHECK(entropies[1] == Approx(std::log(2.0)));
+  CHECK(sums[1] == 2);
+  CHECK(std::isnan(logprobs[2]));
+  CHECK(std::isnan(entropies[2]));
 }
 
 TEST_CASE("SelectiveLogprob's gradients equal autograd's", "[rl]") {

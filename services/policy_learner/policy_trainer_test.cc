@@ -318,6 +318,7 @@ TEST_CASE("Seconds of an update", "[.bench]") {
     std::vector<TrainingSample> samples;
     for (int i = 0; i < 32; ++i) samples.push_back(rollout(step, i));
     const auto result = (*trainer)->Train(step, samples);
+    INFO(result.status());
     REQUIRE(result.ok());
     double total = 0;
     std::cout << "step " << step;

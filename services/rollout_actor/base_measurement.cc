@@ -112,6 +112,7 @@ BaseMeasurement::Measure(const std::vector<MeasuredResponse>& responses,
     request.tokens.insert(request.tokens.end(),
                           response.response_tokens->begin(),
                           response.response_tokens->end());
+    request.trunk = response.trunk;
     own.push_back(std::move(request));
     if (response.prompt->subject.empty()) continue;
     const auto before = Alone(*response.prompt, stop);

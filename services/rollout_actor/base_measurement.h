@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -28,6 +29,8 @@ struct MeasuredResponse {
   const std::vector<int32_t>* prompt_tokens = nullptr;
   const std::vector<int32_t>* response_tokens = nullptr;  // At least one.
   std::string text;
+  // As the generation left it; all responses of a call have one or none.
+  std::shared_ptr<const generation::Trunk> trunk = nullptr;
 };
 
 // Measures what the frozen base model says of responses; the subject's gain as

@@ -50,6 +50,12 @@ class PolicyReplica {
       const SamplingOptions& sampling, bool base_model, std::stop_token stop,
       const generation::Engine::Callback& callback = nullptr);
 
+  // Layers below the lowest adapter of the version in force: policy and base
+  // share what they give. 0 where there is none or the weights are whole.
+  int64_t trunk_layers() const {
+    return adapter_ == nullptr ? 0 : adapter_->first_layer();
+  }
+
   // The engine of the frozen base.
   generation::Engine& base() { return *base_; }
 

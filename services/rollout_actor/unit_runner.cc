@@ -115,7 +115,10 @@ absl::StatusOr<std::vector<UnitRunner::Made>> UnitRunner::Generate(
     MPO_ASSIGN_OR_RETURN(
         std::vector<int32_t> tokens,
         RenderPrompt(tools_.tokenizer, tools_.chat, sample.prompt));
-    requests.push_back({sample.key, std::move(tokens), sample.seed});
+    requests.push_back({.id = sample.key,
+                        .prompt_tokens = std::move(tokens),
+                        .seed = sample.seed,
+                        .keep_trunk = tools_.policy.trunk_layers()});
   }
   MPO_ASSIGN_OR_RETURN(std::vector<generation::GenerationResult> results,
                        tools_.policy.Generate(requests, unit.sampling,
@@ -146,6 +149,7 @@ absl::StatusOr<std::vector<UnitRunner::Made>> UnitRunner::Generate(
     rollout.temperature = unit.sampling.temperature;
     MPO_ASSIGN_OR_RETURN(rollout.text,
                          tools_.tokenizer.Decode(rollout.response_tokens));
+    made[i].trunk = std::move(result.trunk);
     made[i].failure = result.status;
     if (made[i].failure.ok() && size == 0) {
       made[i].failure = absl::InternalError("generation gave no token");
@@ -163,7 +167,8 @@ absl::Status UnitRunner::Measure(const WorkUnit& unit, std::vector<Made>& made,
     if (!made[i].failure.ok()) continue;
     const Rollout& rollout = made[i].rollout;
     responses.push_back({&unit.samples[i].prompt, &rollout.prompt_tokens,
-                         &rollout.response_tokens, rollout.text});
+                         &rollout.response_tokens, rollout.text,
+                         std::move(made[i].trunk)});
     measured.push_back(&made[i]);
   }
   MPO_ASSIGN_OR_RETURN(const auto statistics,

@@ -64,6 +64,7 @@ class UnitRunner {
     Rollout rollout;
     std::optional<BaseStatistics> base;
     absl::Status failure;  // Not OK: unscorable, with this message.
+    std::shared_ptr<const generation::Trunk> trunk;
     Verdicts verdicts;
   };
 

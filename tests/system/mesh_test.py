@@ -4,9 +4,12 @@
 user is promised: results, exactly-once, determinism, survival, clear errors."""
 
 import argparse
+import collections
+import http.server
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -14,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -44,6 +48,64 @@ criteria:
   - {id: long, text: Many words, maximum: 10, check: {name: words, zero_at: 0, saturate_at: 10}}
   - {id: loud, text: Exclamation marks, maximum: 5, check: {name: exclamations, zero_at: 0, saturate_at: 2}}
 """
+
+
+class FaultyJudge(http.server.ThreadingHTTPServer):
+    """Speaks the chat completions protocol; of its calls 10 % get a 500, 10 % garbage, 5 % no answer in time. A good
+    answer's rationale carries the number of its call, so that a verdict tells which call it came from."""
+
+    GARBAGE = ("no json at all", '{"scores": []}', '{"scores": [{"id": "long", "score": 99}, {"id": "loud", "score": 1}]}',
+               '{"scores": [{"id": "long", "score": "many"}, {"id": "loud", "score": 1}]}', "")
+
+    def __init__(self, patience):
+        super().__init__(("127.0.0.1", 0), FaultyJudge.Handler)
+        self.patience = patience  # Seconds after which the client gives up.
+        self.lock = threading.Lock()
+        self.random = random.Random(7)
+        self.good = {}  # Call number -> the score it gave.
+        self.failed = collections.Counter()
+        self.calls = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return "http://127.0.0.1:%d/v1" % self.server_address[1]
+
+    def draw(self):
+        with self.lock:
+            self.calls += 1
+            dice = self.random.random()
+            kind = "500" if dice < 0.10 else "garbage" if dice < 0.20 else "silence" if dice < 0.25 else "good"
+            if kind == "good":
+                self.good[self.calls] = self.random.randint(1, 10)
+            else:
+                self.failed[kind] += 1
+            return self.calls, kind
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            call, kind = self.server.draw()
+            if kind == "silence":
+                time.sleep(2 * self.server.patience)
+            if kind == "good":
+                content = json.dumps({"scores": [
+                    {"id": "long", "score": self.server.good[call], "rationale": f"call {call}"},
+                    {"id": "loud", "score": 1, "rationale": f"call {call}"}]})
+            else:
+                content = FaultyJudge.GARBAGE[call % len(FaultyJudge.GARBAGE)]
+            body = json.dumps({"choices": [{"message": {"role": "assistant", "content": content},
+                                            "finish_reason": "stop"}]}).encode()
+            try:
+                self.send_response(500 if kind == "500" else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except OSError:
+                pass  # The client gave up.
+
+        def log_message(self, *_):
+            pass
 
 
 class Mesh(unittest.TestCase):
@@ -193,7 +255,7 @@ class Mesh(unittest.TestCase):
         process = self.start(config)
         victims = ("actor-0", "policy_learner", "reward_server", "orchestrator", "meta_reward_server")
         for number, name in enumerate(victims):
-            self.await_step(process, config, 2 + 8 * number)
+            self.await_step(process, config, ARGS.first_kill + 8 * number)
             os.kill(self.processes("killed")[name]["pid"], signal.SIGKILL)
             deadline = time.monotonic() + 30
             while f"{name} was started again" not in self.output(config) and time.monotonic() < deadline:
@@ -272,6 +334,37 @@ class Mesh(unittest.TestCase):
         self.finish(process, config, code=1)
         self.assertIn("paused itself", self.output(config))
 
+    def test_8_no_score_comes_from_a_failed_call_of_the_judge(self):
+        judge = FaultyJudge(patience=0.5)
+        self.addCleanup(judge.shutdown)
+        config = self.config("faulty")
+        self.finish(self.start(config, "--no-report", "--set", f"reward.judge={judge.url}",
+                               "--set", "reward.http.attempts=2", "--set", "reward.http.timeout=0.5",
+                               "--set", "reward.http.backoff=0.01", "--set", "reward.max_unscorable=1",
+                               "--set", "reward.monitor_initial=false", "--set", "meta.every=0",
+                               "--set", "evaluation.every=0"), config)
+        samples = [json.loads(line) for line in (self.root / "faulty" / "samples.jsonl").read_text().splitlines()]
+        used = []
+        for sample in samples:
+            verdict = sample["verdict"]
+            if not verdict["scored"]:
+                self.assertIn(verdict["reason"], ("judge_unavailable", "judge_timeout", "parse_error",
+                                                  "missing_criterion", "out_of_range"))
+                continue
+            criteria = {one["id"]: one for one in verdict["criteria"]}
+            call = int(re.fullmatch(r"call (\d+)", criteria["long"]["rationale"])[1])
+            self.assertEqual(criteria["long"]["score"], judge.good[call])
+            used.append(call)
+        self.assertEqual(len(samples), STEPS * 8)
+        self.assertEqual(len(used), len(set(used)))
+        self.assertGreater(min(judge.failed[kind] for kind in ("500", "garbage", "silence")), 0, judge.failed)
+        summary = self.summary("faulty")
+        self.assertEqual(summary["samples"]["unscorable"], len(samples) - len(used))
+        self.assertGreater(summary["samples"]["unscorable"], 0)
+        self.check_exactly_once("faulty")
+        print(f"faulty judge: {judge.calls} calls, failed {dict(judge.failed)}, {len(used)} samples scored, "
+              f"{len(samples) - len(used)} unscorable, 0 scores from failed calls", file=sys.stderr)
+
     def test_9_generate_and_tokenize(self):
         prompts = self.root / "prompts.jsonl"
         prompts.write_text('{"id": "a", "prompt": "Hello"}\n'
@@ -305,5 +398,6 @@ if __name__ == "__main__":
     parser.add_argument("--tools", type=pathlib.Path, required=True)
     parser.add_argument("--source", type=pathlib.Path, required=True)
     parser.add_argument("--keep", action="store_true", help="keep the run directories")
+    parser.add_argument("--first-kill", type=int, default=2, help="step after which the first process is killed")
     ARGS, rest = parser.parse_known_args()
     unittest.main(argv=[sys.argv[0], "-v", *rest])

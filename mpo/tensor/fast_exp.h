@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace mpo::generation {
+namespace mpo::tensor {
 
 // e^x to 2 units in the last place for x in [-87, 88]; 0 below, clamped above.
 // Without branches or library calls, so that loops over it become vector code.
@@ -29,4 +29,4 @@ inline float FastExp(float x) {
   return x < -87.0F ? 0.0F : p * std::bit_cast<float>(exponent);
 }
 
-}  // namespace mpo::generation
+}  // namespace mpo::tensor

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/fused_ops.h"
+
+#include <torch/torch.h>
+
+#include <catch2/catch.hpp>
+#include <functional>
+
+namespace mpo::model {
+namespace {
+
+at::Tensor Values(at::IntArrayRef sizes, double phase, bool grad = true) {
+  int64_t count = 1;
+  for (const int64_t size : sizes) count *= size;
+  at::Tensor x = (at::arange(count, at::kDouble) * 0.7 + phase)
+                     .sin()
+                     .mul_(1.5)
+                     .to(at::kFloat)
+                     .view(sizes)
+                     .clone();
+  return x.set_requires_grad(grad);
+}
+
+// Same values and same gradients of every input, float32 against the formula
+// in LibTorch's operations in double.
+void CheckSame(
+    const std::vector<at::Tensor>& inputs,
+    const std::function<at::Tensor(const std::vector<at::Tensor>&)>& fused,
+    const std::function<at::Tensor(const std::vector<at::Tensor>&)>& plain) {
+  std::vector<at::Tensor> wide;
+  for (const at::Tensor& x : inputs) {
+    wide.push_back(x.detach()
+                       .to(at::kDouble)
+                       .clone()
+                       .set_requires_grad(x.requires_grad()));
+  }
+  const at::Tensor out = fused(inputs);
+  const at::Tensor expected = plain(wide);
+  REQUIRE(out.sizes() == expected.sizes());
+  CHECK(at::allclose(out.to(at::kDouble), expected, 1e-5, 1e-5));
+  const at::Tensor g = Values(out.sizes(), 0.3, false);
+  out.backward(g);
+  expected.backward(g.to(at::kDouble));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    INFO("input " << i);
+    if (!inputs[i].requires_grad()) {
+      CHECK(!inputs[i].grad().defined());
+      continue;
+    }
+    REQUIRE(inputs[i].grad().defined());
+    CHECK(at::allclose(inputs[i].grad().to(at::kDouble), wide[i].grad(), 1e-4,
+                       1e-5));
+  }
+}
+
+TEST_CASE("RmsNorm has the values and gradients of its formula", "[model]") {
+  const bool weight_grad = GENERATE(true, false);
+  CheckSame(
+      {Values({2, 5, 37}, 0.1), Values({37}, 2, weight_grad)},
+      [](const auto& in) { return RmsNorm(in[0], in[1], 1e-5); },
+      [](const auto& in) {
+        return in[0] * at::rsqrt(in[0].square().mean(-1, true).add(1e-5)) *
+               in[1];
+      });
+}
+
+TEST_CASE("SiluMul has the values and gradients of its formula", "[model]") {
+  CheckSame(
+      {Values({3, 4, 2 * 19}, 0.1)},
+      [](const auto& in) { return SiluMul(in[0]); },
+      [](const auto& in) {
+        return at::silu(in[0].narrow(-1, 0, 19)) * in[0].narrow(-1, 19, 19);
+      });
+}
+
+TEST_CASE("AdaptedLinear has the values and gradients of its formula",
+          "[model]") {
+  const bool input_grad = GENERATE(true, false);
+  const bool weight_grad = GENERATE(true, false);
+  CheckSame(
+      {Values({2, 3, 11}, 0.1, input_grad), Values({12, 11}, 1, weight_grad),
+       Values({12}, 2, weight_grad), Values({2, 11}, 3), Values({5, 2}, 4),
+       Values({3, 11}, 5), Values({4, 3}, 6)},
+      [](const auto& in) {
+        return AdaptedLinear(in[0], in[1], in[2],
+                             {{in[3], in[4], 0}, {in[5], in[6], 8}}, 0.5);
+      },
+      [](const auto& in) {
+        const at::Tensor low = in[0].matmul(in[3].t()).matmul(in[4].t());
+        const at::Tensor high = in[0].matmul(in[5].t()).matmul(in[6].t());
+        return at::linear(in[0], in[1], in[2]) +
+               0.5 * at::cat({low, at::zeros({2, 3, 3}, low.options()), high},
+                             -1);
+      });
+}
+
+TEST_CASE("AdaptedLinear without adapters or bias is a matrix product",
+          "[model]") {
+  CheckSame(
+      {Values({4, 6}, 0.1), Values({5, 6}, 1)},
+      [](const auto& in) { return AdaptedLinear(in[0], in[1], {}, {}, 1); },
+      [](const auto& in) { return in[0].matmul(in[1].t()); });
+}
+
+TEST_CASE("RotateHeads turns, splits and repeats, and sums its gradients",
+          "[model]") {
+  const bool turned = GENERATE(true, false);
+  const int64_t repeat = GENERATE(1, 3);
+  const at::Tensor angles =
+      at::arange(2 * 5 * 4, at::kFloat).view({2, 5, 4}) * 0.37;
+  const Rotary rotary{angles.cos(), angles.sin()};
+  CheckSame(
+      // A part of wider rows, as queries are of q, k and v.
+      {Values({2, 5, 30}, 0.1)},
+      [&](const auto& in) {
+        return RotateHeads(in[0].narrow(-1, 3, 24), 8, repeat,
+                           turned ? &rotary : nullptr);
+      },
+      [&](const auto& in) {
+        at::Tensor x = in[0].narrow(-1, 3, 24).reshape({2, 5, 3, 8});
+        if (turned) {
+          const at::Tensor c = rotary.cos.to(at::kDouble).unsqueeze(2);
+          const at::Tensor s = rotary.sin.to(at::kDouble).unsqueeze(2);
+          const at::Tensor a = x.narrow(-1, 0, 4);
+          const at::Tensor b = x.narrow(-1, 4, 4);
+          x = at::cat({a * c - b * s, b * c + a * s}, -1);
+        }
+        return x.transpose(1, 2).repeat_interleave(repeat, 1);
+      });
+}
+
+TEST_CASE("the fused pieces agree with themselves in half precision",
+          "[model]") {
+  const at::NoGradGuard no_grad;
+  const auto half = [](const at::Tensor& x) { return x.to(at::kBFloat16); };
+  const auto close = [](const at::Tensor& a, const at::Tensor& b) {
+    return at::allclose(a.to(at::kFloat), b, 5e-2, 5e-2);
+  };
+  const at::Tensor x = Values({2, 3, 8}, 0.1);
+  const at::Tensor w = Values({6, 8}, 1);
+  const at::Tensor norm = Values({8}, 2);
+  CHECK(close(RmsNorm(half(x), half(norm), 1e-5), RmsNorm(x, norm, 1e-5)));
+  CHECK(close(SiluMul(half(x)), SiluMul(x)));
+  const std::vector<LinearAdapter> adapters = {
+      {Values({2, 8}, 3), Values({4, 2}, 4), 1}};
+  CHECK(close(AdaptedLinear(half(x), half(w), {}, adapters, 0.1),
+              AdaptedLinear(x, w, {}, adapters, 0.1)));
+  const at::Tensor angles = at::arange(12, at::kFloat).view({2, 3, 2});
+  const Rotary rotary{angles.cos(), angles.sin()};
+  CHECK(close(RotateHeads(half(x), 4, 2, &rotary),
+              RotateHeads(x, 4, 2, &rotary)));
+}
+
+}  // namespace
+}  // namespace mpo::model
