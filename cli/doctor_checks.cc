@@ -163,8 +163,13 @@ Finding CheckJudge(const std::string& base_url) {
     finding.detail = "libcurl cannot be initialised";
     return finding;
   }
-  const std::string url =
-      base_url + (base_url.ends_with("/") ? "" : "/") + "models";
+  // The same spellings as reward.judge takes.
+  std::string url = base_url;
+  while (url.ends_with("/")) url.pop_back();
+  for (const std::string_view end : {"/chat/completions", "/v1"}) {
+    if (url.ends_with(end)) url.resize(url.size() - end.size());
+  }
+  url += "/v1/models";
   curl_easy_setopt(curl.get(), CURLOPT_URL, url.c_str());
   curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT_MS, 5000L);
   curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);

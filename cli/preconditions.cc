@@ -10,9 +10,11 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/evaluation/prompts.h"
+#include "mpo/judge/rubric_problems.h"
 #include "mpo/model/model_config.h"
 #include "mpo/rubric/rubric_yaml.h"
-#include "mpo/rubric/validate.h"
+#include "mpo/text/chat_template.h"
+#include "mpo/text/prompt_renderer.h"
 #include "mpo/text/tokenizer.h"
 
 namespace mpo::cli {
@@ -57,13 +59,48 @@ absl::Status CheckModel(const std::string& model) {
   return ModelBytes(model).status();
 }
 
-absl::Status CheckRubric(const std::string& path) {
+// The prompts of a file, and that each leaves room for a response.
+absl::Status CheckPrompts(const std::string& path, const std::string& task,
+                          const std::string& model) {
+  MPO_ASSIGN_OR_RETURN(const std::vector<Prompt> prompts,
+                       evaluation::ReadPrompts(path, task));
+  const auto config = model::LoadModelConfig(model);
+  const auto tokenizer = text::Tokenizer::Load(model);
+  // Told as problems of the model.
+  if (!config.ok() || !tokenizer.ok()) return absl::OkStatus();
+  const auto chat = text::ChatTemplate::Load(model);
+  std::vector<std::string> bad;
+  for (const Prompt& prompt : prompts) {
+    const auto tokens = text::RenderPrompt(*tokenizer, chat, prompt);
+    if (!tokens.ok()) {
+      bad.emplace_back(tokens.status().message());
+    } else if (static_cast<int64_t>(tokens->size()) >= config->context) {
+      bad.push_back(absl::StrCat("prompt \"", prompt.id, "\" has ",
+                                 tokens->size(),
+                                 " tokens, expected fewer than the model's "
+                                 "context of ",
+                                 config->context, "; shorten or drop it"));
+    }
+  }
+  if (bad.empty()) return absl::OkStatus();
+  constexpr size_t kShown = 3;
+  std::string more;
+  if (bad.size() > kShown) {
+    more = absl::StrCat("; and ", bad.size() - kShown, " more");
+    bad.resize(kShown);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": ", absl::StrJoin(bad, "; "), more));
+}
+
+absl::Status CheckRubric(const std::string& path, bool embedded_judge) {
   MPO_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(path));
   if (const auto parsed = rubric::ParseYaml(yaml); !parsed.ok()) {
     return absl::Status(
         parsed.status().code(),
         absl::StrCat(path, ": ", std::string(parsed.status().message())));
-  } else if (const auto problems = rubric::Validate(*parsed);
+  } else if (const auto problems =
+                 judge::RubricProblems(*parsed, embedded_judge);
              !problems.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", absl::StrJoin(problems, "; ")));
@@ -104,13 +141,13 @@ std::vector<std::string> FindProblems(const RunConfig& config) {
     }
   };
   check("policy.model", CheckModel(config.policy().model()));
-  check("reward.rubric", CheckRubric(config.reward().rubric()));
-  check("data.train",
-        evaluation::ReadPrompts(config.data().train(), config.task()).status());
+  check("reward.rubric", CheckRubric(config.reward().rubric(),
+                                     config.reward().judge() == "embedded"));
+  check("data.train", CheckPrompts(config.data().train(), config.task(),
+                                   config.policy().model()));
   if (!config.data().heldout().empty()) {
-    check("data.heldout",
-          evaluation::ReadPrompts(config.data().heldout(), config.task())
-              .status());
+    check("data.heldout", CheckPrompts(config.data().heldout(), config.task(),
+                                       config.policy().model()));
   }
   if (const std::string& key = config.reward().http().api_key_file();
       !key.empty()) {

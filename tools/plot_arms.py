@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws proxy and gold of two runs, fixed and evolving rubric, as one SVG.
+"""Draws proxy and gold of runs with the fixed and with the evolving rubric as one SVG.
 
-Usage: plot_arms.py FIXED/metrics.jsonl EVOLVING/metrics.jsonl OUT.svg
-Lines are means over three steps.
+Usage: plot_arms.py OUT.svg --fixed RUN... --evolving RUN...
+A thin line is one run (one seed), a thick one the mean of its arm; every point is a mean over three steps.
 """
+import argparse
 import json
-import sys
+import pathlib
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 340, 220, 40, 40, 60
 COLOURS = {"fixed rubric": "#c0392b", "evolving rubric": "#1f6fb2"}
 
 
-def read(path):
-    with open(path) as lines:
+def read(run):
+    with open(pathlib.Path(run) / "metrics.jsonl", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+def mean(runs):
+    return [sum(values) / len(values) for values in zip(*runs)]
 
 
 def smooth(values):
@@ -31,29 +36,37 @@ def panel(left, title, series, steps):
     for tick in range(8, steps + 1, 8):
         out.append(f'<text x="{x(tick):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{tick}</text>')
     out.append(f'<text x="{left + WIDTH / 2}" y="{TOP + HEIGHT + 36}" text-anchor="middle">step</text>')
-    for name, values in series.items():
-        points = " ".join(f"{x(i + 1):.1f},{y(v):.1f}" for i, v in enumerate(smooth(values)))
-        out.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2.5"/>')
+    for name, runs in series.items():
+        for values, width, opacity in [(run, 1, 0.45) for run in runs] + [(mean(runs), 3, 1)]:
+            points = " ".join(f"{x(i + 1):.1f},{y(v):.1f}" for i, v in enumerate(smooth(values)))
+            out.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="{width}" '
+                       f'stroke-opacity="{opacity}"/>')
     return out
 
 
-def main(fixed, evolving, target):
-    arms = {"fixed rubric": read(fixed), "evolving rubric": read(evolving)}
-    steps = max(len(lines) for lines in arms.values())
+def main():
+    parser = argparse.ArgumentParser(description="Draws both arms of the quickstart")
+    parser.add_argument("target", help="SVG that is written")
+    parser.add_argument("--fixed", nargs="+", required=True, help="run directories")
+    parser.add_argument("--evolving", nargs="+", required=True, help="run directories")
+    arguments = parser.parse_args()
+    arms = {"fixed rubric": [read(run) for run in arguments.fixed],
+            "evolving rubric": [read(run) for run in arguments.evolving]}
+    steps = max(len(run) for runs in arms.values() for run in runs)
     width = 2 * (LEFT + WIDTH) + GAP
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{TOP + HEIGHT + 75}" '
            'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>']
     for i, (key, title) in enumerate((("proxy", "proxy: share of the initial rubric, 0 to 10"),
                                       ("gold", "gold: held-out quality, 0 to 10"))):
-        series = {name: [line[key] for line in lines] for name, lines in arms.items()}
+        series = {name: [[line[key] for line in run] for run in runs] for name, runs in arms.items()}
         out += panel(LEFT + i * (WIDTH + GAP), title, series, steps)
     for i, (name, colour) in enumerate(COLOURS.items()):
         left = LEFT + 160 * i
         out.append(f'<rect x="{left}" y="{TOP + HEIGHT + 52}" width="18" height="4" fill="{colour}"/>')
         out.append(f'<text x="{left + 24}" y="{TOP + HEIGHT + 58}">{name}</text>')
-    with open(target, "w") as file:
+    with open(arguments.target, "w", encoding="utf-8") as file:
         file.write("\n".join(out + ["</svg>\n"]))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

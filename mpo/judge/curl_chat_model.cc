@@ -87,6 +87,12 @@ absl::StatusOr<std::string> UrlOf(std::string base) {
   return base + "/chat/completions";
 }
 
+// A count of the usage, which is a statistic: what is no number counts 0.
+int64_t Count(const Json& usage, const char* key) {
+  const auto it = usage.find(key);
+  return it != usage.end() && it->is_number_integer() ? it->get<int64_t>() : 0;
+}
+
 // Reads a chat completion; `accept_truncated` as ChatOptions.
 Outcome ReadCompletion(const std::string& body, bool accept_truncated) {
   Outcome outcome;
@@ -109,9 +115,8 @@ Outcome ReadCompletion(const std::string& body, bool accept_truncated) {
       return outcome;
     }
     if (json.contains("usage") && json["usage"].is_object()) {
-      outcome.prompt_tokens = json["usage"].value("prompt_tokens", int64_t{0});
-      outcome.completion_tokens =
-          json["usage"].value("completion_tokens", int64_t{0});
+      outcome.prompt_tokens = Count(json["usage"], "prompt_tokens");
+      outcome.completion_tokens = Count(json["usage"], "completion_tokens");
     }
     outcome.answer = message.at("content").get<std::string>();
     const bool cut =
@@ -312,7 +317,8 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
       reply.code == CURLE_OK && reply.status == 200 && !reply.too_large;
   Outcome outcome = answered ? ReadCompletion(reply.body, ask.accept_truncated)
                              : ReadFailure(reply, schema);
-  if (ask.stop.stop_requested() && !outcome.status.ok()) {
+  const bool stopped = ask.stop.stop_requested();  // Read once.
+  if (stopped && !outcome.status.ok()) {
     outcome = Fail(absl::CancelledError("stopped"), "cancelled", false);
     breaker.Abandon();
   } else if (outcome.status.ok() && ask.accept) {
@@ -328,7 +334,7 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
   }
   if (!outcome.status.ok()) ++failures;
   // The circuit is about whether the server answers, not about what it says.
-  if (!ask.stop.stop_requested()) {
+  if (!stopped) {
     const bool down =
         outcome.status.code() == absl::StatusCode::kUnavailable ||
         outcome.status.code() == absl::StatusCode::kDeadlineExceeded;

@@ -177,11 +177,12 @@ class RotateHeadsFunction
                             const std::optional<at::Tensor>& sin,
                             int64_t head_dim, int64_t repeat) {
     // Rows may be strided (a part of q, k and v), the last dimension not.
-    const at::Tensor x =
-        input.stride(2) == 1 &&
-                input.stride(0) == input.size(1) * input.stride(1)
-            ? input
-            : input.contiguous();
+    const bool in_place = input.stride(2) == 1 &&
+                          input.stride(1) >= input.size(2) &&
+                          input.stride(0) == input.size(1) * input.stride(1);
+    const at::Tensor x = in_place ? input : input.contiguous();
+    // A contiguous tensor's own stride says nothing where a size is 1.
+    const int64_t row_stride = in_place ? x.stride(1) : x.size(2);
     const HeadsShape shape{.batch = x.size(0),
                            .length = x.size(1),
                            .heads = x.size(2) / head_dim,
@@ -190,9 +191,9 @@ class RotateHeadsFunction
     const at::Tensor y =
         at::empty({shape.batch, shape.heads * repeat, shape.length, head_dim},
                   x.options());
-    RotateHeadsLoop(
-        shape, In(x), x.stride(1), Table(cos.value_or(at::Tensor())),
-        Table(sin.value_or(at::Tensor())), Out(y), at::get_num_threads());
+    RotateHeadsLoop(shape, In(x), row_stride, Table(cos.value_or(at::Tensor())),
+                    Table(sin.value_or(at::Tensor())), Out(y),
+                    at::get_num_threads());
     ctx->save_for_backward(
         {cos.value_or(at::Tensor()), sin.value_or(at::Tensor())});
     ctx->saved_data["heads"] = shape.heads;
@@ -260,8 +261,11 @@ at::Tensor RotateHeads(const at::Tensor& x, int64_t head_dim, int64_t repeat,
                        const Rotary* rotary) {
   if (Fused(x)) {
     std::optional<at::Tensor> cos, sin;
-    if (rotary != nullptr) cos = rotary->cos.contiguous();
-    if (rotary != nullptr) sin = rotary->sin.contiguous();
+    if (rotary != nullptr) {
+      const std::vector<int64_t> sizes = {x.size(0), x.size(1), head_dim / 2};
+      cos = rotary->cos.expand(sizes).contiguous();
+      sin = rotary->sin.expand(sizes).contiguous();
+    }
     return RotateHeadsFunction::apply(x, cos, sin, head_dim, repeat);
   }
   const int64_t heads = x.size(2) / head_dim;

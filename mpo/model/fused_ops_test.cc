@@ -129,6 +129,50 @@ TEST_CASE("RotateHeads turns, splits and repeats, and sums its gradients",
       });
 }
 
+TEST_CASE("the fused loops give the same bits for any number of threads",
+          "[model]") {
+  const int before = at::get_num_threads();
+  const at::Tensor x = Values({3, 257, 192}, 0.1, false);
+  const at::Tensor w = Values({192}, 1, false);
+  const at::Tensor angles = Values({3, 257, 8}, 0.2, false);
+  const Rotary rotary{angles.cos(), angles.sin()};
+  const auto run = [&](int threads) {
+    at::set_num_threads(threads);
+    std::vector<at::Tensor> out;
+    const auto keep = [&](const std::function<at::Tensor(at::Tensor)>& piece) {
+      const at::Tensor input = x.clone().set_requires_grad(true);
+      const at::Tensor y = piece(input);
+      y.backward(y.detach() * 0.5 + 0.1);
+      out.push_back(y.detach());
+      out.push_back(input.grad());
+    };
+    keep([&](const at::Tensor& in) { return RmsNorm(in, w, 1e-5); });
+    keep([](const at::Tensor& in) { return SiluMul(in); });
+    keep([&](const at::Tensor& in) { return RotateHeads(in, 16, 2, &rotary); });
+    return out;
+  };
+  const auto one = run(1);
+  const auto two = run(2);
+  at::set_num_threads(before);
+  for (size_t i = 0; i < one.size(); ++i) {
+    INFO(i);
+    CHECK(at::equal(one[i], two[i]));
+  }
+}
+
+TEST_CASE("RotateHeads takes one row of any layout and tables that broadcast",
+          "[model]") {
+  const at::Tensor angles = Values({1, 4, 4}, 0.2, false);
+  const Rotary rotary{angles.cos(), angles.sin()};
+  const at::Tensor x = Values({2, 4, 24}, 0.1, false);
+  const at::Tensor whole = RotateHeads(x, 8, 1, &rotary);
+  CHECK(
+      at::allclose(whole[1], RotateHeads(x.narrow(0, 1, 1), 8, 1, &rotary)[0]));
+  const at::Tensor turned = Values({1, 5, 24}, 0.1, false).transpose(0, 1);
+  CHECK(at::equal(RotateHeads(turned, 8, 1, nullptr),
+                  RotateHeads(turned.clone(), 8, 1, nullptr)));
+}
+
 TEST_CASE("the fused pieces agree with themselves in half precision",
           "[model]") {
   const at::NoGradGuard no_grad;

@@ -32,7 +32,7 @@ class Chunk {
     at::mm_out(logits, hidden / temperatures.unsqueeze(1), head_.t());
     if (logits.scalar_type() == at::kFloat && logits.device().is_cpu()) {
       SoftmaxRows(logits.mutable_data_ptr<float>(), rows_, logits.size(1),
-                  targets.const_data_ptr<int64_t>(),
+                  targets.contiguous().const_data_ptr<int64_t>(),
                   logprobs.mutable_data_ptr<float>(),
                   entropy.mutable_data_ptr<float>(),
                   sums.defined() ? sums.mutable_data_ptr<float>() : nullptr,
@@ -180,6 +180,14 @@ TokenStatistics SelectiveLogprob(const at::Tensor& hidden,
                                  const at::Tensor& targets,
                                  const at::Tensor& temperatures,
                                  const SelectiveLogprobOptions& options) {
+  TORCH_CHECK(targets.scalar_type() == at::kLong &&
+                  targets.sizes() == at::IntArrayRef({hidden.size(0)}),
+              "selective log-prob: expected ", hidden.size(0),
+              " int64 targets, found ", targets.sizes());
+  TORCH_CHECK(
+      targets.numel() == 0 || (targets.min().item<int64_t>() >= 0 &&
+                               targets.max().item<int64_t>() < head.size(0)),
+      "selective log-prob: a target outside the vocabulary of ", head.size(0));
   const bool form_slopes = at::GradMode::is_enabled() &&
                            (hidden.requires_grad() || head.requires_grad());
   variable_list out =

@@ -50,6 +50,18 @@ TEST_CASE("SelectiveLogprob equals the plain log-softmax for any chunk size",
   }
 }
 
+TEST_CASE("SelectiveLogprob refuses targets it cannot look up", "[rl]") {
+  Case c = MakeCase(false);
+  const auto run = [&] {
+    return SelectiveLogprob(c.hidden, c.head, c.targets, c.temperatures);
+  };
+  CHECK_NOTHROW(run());
+  c.targets[3] = 11;
+  CHECK_THROWS_WITH(run(), Catch::Contains("outside the vocabulary of 11"));
+  c.targets = torch::zeros({6}, torch::kLong);
+  CHECK_THROWS_WITH(run(), Catch::Contains("expected 7 int64 targets"));
+}
+
 TEST_CASE("SoftmaxRows stays finite for extreme logits and tells of NaN",
           "[rl]") {
   constexpr float kInf = std::numeric_limits<float>::infinity();

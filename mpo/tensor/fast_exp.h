@@ -24,7 +24,9 @@ inline float FastExp(float x) {
   p = p * r + 1.6666665459e-1F;
   p = p * r + 5.0000001201e-1F;
   p = p * r * r + r + 1.0F;
-  const auto exponent = static_cast<uint32_t>(static_cast<int32_t>(n) + 127)
+  // NaN goes on through p; it must not be turned into an integer.
+  const float whole = n == n ? n : 0.0F;
+  const auto exponent = static_cast<uint32_t>(static_cast<int32_t>(whole) + 127)
                         << 23;
   return x < -87.0F ? 0.0F : p * std::bit_cast<float>(exponent);
 }

@@ -19,13 +19,13 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/evaluation/gold.h"
+#include "mpo/judge/rubric_problems.h"
 #include "mpo/logging/log.h"
 #include "mpo/metrics/exposer.h"
 #include "mpo/rpc/channel.h"
 #include "mpo/rpc/server_host.h"
 #include "mpo/rpc/termination.h"
 #include "mpo/rubric/rubric_yaml.h"
-#include "mpo/rubric/validate.h"
 #include "services/orchestrator/meta_reviewer.h"
 #include "services/orchestrator/orchestrator_engine.h"
 #include "services/orchestrator/orchestrator_service.h"
@@ -38,15 +38,19 @@ namespace {
 constexpr absl::Duration kLongestReview = absl::Minutes(30);
 constexpr absl::Duration kFailureCheck = absl::Milliseconds(500);
 
-RubricRules MeshRubricRules() {
+RubricRules MeshRubricRules(bool embedded_judge) {
   return {
       .parse = [](const std::string& yaml) { return rubric::ParseYaml(yaml); },
       .yaml = [](const Rubric& one) { return rubric::ToYaml(one); },
       .sha256 = [](const Rubric& one) { return rubric::Sha256Of(one); },
-      .validate = [](const Rubric& one) { return rubric::Validate(one); }};
+      .validate =
+          [embedded_judge](const Rubric& one) {
+            return judge::RubricProblems(one, embedded_judge);
+          }};
 }
 
-absl::StatusOr<RubricRecord> InitialRubric(const std::string& path) {
+absl::StatusOr<RubricRecord> InitialRubric(const std::string& path,
+                                           const RubricRules& rules) {
   const absl::StatusOr<std::string> text = ReadFile(path, 1 << 20);
   if (!text.ok()) {
     return absl::Status(
@@ -58,7 +62,7 @@ absl::StatusOr<RubricRecord> InitialRubric(const std::string& path) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", rubric.status().message()));
   }
-  const std::vector<std::string> problems = rubric::Validate(*rubric);
+  const std::vector<std::string> problems = rules.validate(*rubric);
   if (!problems.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", absl::StrJoin(problems, "\n")));
@@ -103,8 +107,10 @@ absl::Status RunOrchestrator(const OrchestratorProcessOptions& options) {
   MPO_ASSIGN_OR_RETURN(
       const EngineOptions engine_options,
       EngineOptionsFrom(options.config, options.config_sha256));
+  const RubricRules rules =
+      MeshRubricRules(options.config.reward().judge() == "embedded");
   MPO_ASSIGN_OR_RETURN(const RubricRecord initial,
-                       InitialRubric(options.config.reward().rubric()));
+                       InitialRubric(options.config.reward().rubric(), rules));
   const std::filesystem::path& directory = engine_options.directory;
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -138,7 +144,7 @@ absl::Status RunOrchestrator(const OrchestratorProcessOptions& options) {
                                  return reviewer.Ask(request, std::move(stop));
                                },
                            .gold = GoldOf,
-                           .rubrics = MeshRubricRules()}));
+                           .rubrics = rules}));
   OrchestratorService service(*engine);
   MPO_ASSIGN_OR_RETURN(
       const auto host,

@@ -342,10 +342,10 @@ StepResult PolicyUpdate::Finish(bool finite) {
   const double scored = batch_.scored.sum().item<double>();
   const double rows = static_cast<double>(batch_.inputs.size());
   m["unscorable"] = rows - scored;
-  m["reward"] = batch_.raw_rewards.sum().item<double>() / std::max(scored, 1.0);
+  if (scored > 0)
+    m["reward"] = batch_.raw_rewards.sum().item<double>() / scored;
   const double tokens = batch_.mask.sum().item<double>();
   m["tokens"] = tokens;
-  m["kl"] = m["entropy"] = 0;
   if (tokens > 0) {
     const at::Tensor kl = rl::EstimateKl(old_logprobs_, reference_logprobs_,
                                          rl::KlEstimator::kK3);
@@ -355,10 +355,9 @@ StepResult PolicyUpdate::Finish(bool finite) {
     m["kl"] = mean(kl);
     m["entropy"] = mean(entropy_);
   }
-  // The ledger and JSON have no word for NaN; `nonfinite` tells of it.
-  for (auto& [name, value] : m) {
-    if (!std::isfinite(value)) value = 0;
-  }
+  // The ledger and JSON have no word for NaN: what is none is left out, and
+  // `nonfinite` tells of it.
+  std::erase_if(m, [](const auto& one) { return !std::isfinite(one.second); });
   for (const char* phase : {"forward", "backward", "optimiser"}) {
     result.seconds[phase] = seconds_[phase];
   }

@@ -8,11 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "mpo/base/status_macros.h"
-#include "mpo/judge/measures.h"
+#include "mpo/judge/rubric_problems.h"
 #include "mpo/logging/log.h"
-#include "mpo/rubric/aggregate.h"
 #include "mpo/rubric/rubric_yaml.h"
-#include "mpo/rubric/validate.h"
 
 namespace mpo::reward_server {
 namespace {
@@ -75,24 +73,8 @@ void RewardEngine::Stop() {
 }
 
 absl::StatusOr<std::string> RewardEngine::Install(const Rubric& rubric) {
-  std::vector<std::string> problems = rubric::Validate(rubric);
-  if (const absl::Status status = rubric::CheckSupported(rubric);
-      !status.ok()) {
-    problems.emplace_back(status.message());
-  }
-  for (const Criterion& criterion : rubric.criteria) {
-    const bool measured =
-        options_.needs_checks || criterion.executor == Executor::kProgram;
-    if (measured && !criterion.check.has_value()) {
-      problems.push_back(absl::StrCat(
-          "criterion ", criterion.id,
-          ": expected a check, only a judge model can read it as it is"));
-    } else if (measured && !judge::IsMeasure(criterion.check->name)) {
-      problems.push_back(absl::StrCat("criterion ", criterion.id,
-                                      ": no measure ", criterion.check->name,
-                                      " in the catalogue"));
-    }
-  }
+  const std::vector<std::string> problems =
+      judge::RubricProblems(rubric, options_.needs_checks);
   if (!problems.empty()) {
     return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
   }

@@ -80,7 +80,7 @@ struct ActorFixture {
 
   // Adapter weights; `value` is put into one element of a B matrix.
   static FetchedWeights Weights(PolicyVersion version, float value = 0) {
-    const model::LoraConfig lora = {.rank = 2, .alpha = 4};
+    const model::LoraConfig lora = {.rank = 2, .alpha = 4, .layers = 1};
     const auto adapter =
         *model::LoraAdapter::Create(lora, TinyConfig(), /*seed=*/1);
     FetchedWeights weights;

@@ -2,6 +2,7 @@
 #include "services/rollout_actor/actor_process.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -34,6 +35,19 @@ std::string Incarnation() {
   return absl::StrFormat("%08x%08x", random(), random());
 }
 
+// How long a judge over HTTP may need for a unit when every request is answered
+// at the last moment and every try is used, with the other actors' units before
+// it. The embedded grader answers in milliseconds; the floor serves both.
+absl::Duration ScoreDeadline(const config::v1::RunConfig& config) {
+  const config::v1::HttpJudge& http = config.reward().http();
+  const double requests = 2.0 * config.generation().unit_size() *
+                          std::max(1, config.mesh().actors());
+  const double rounds =
+      std::ceil(requests / std::max(1, http.concurrency())) * http.attempts();
+  return std::clamp(absl::Seconds(rounds * (http.timeout() + http.backoff())),
+                    absl::Minutes(10), absl::Hours(48));
+}
+
 MeshPeersOptions PeersFrom(const ActorProcessOptions& options) {
   const config::v1::Mesh& mesh = options.config.mesh();
   MeshPeersOptions peers;
@@ -44,6 +58,8 @@ MeshPeersOptions PeersFrom(const ActorProcessOptions& options) {
   peers.incarnation = Incarnation();
   peers.address = options.listen;
   peers.config_sha256 = options.config_sha256;
+  if (options.config.reward().judge() != "embedded")
+    peers.score = ScoreDeadline(options.config);
   return peers;
 }
 

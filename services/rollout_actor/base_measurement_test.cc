@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/rollout_actor/base_measurement.h"
 
-#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "services/rollout_actor/actor_fixture.h"
-#include "services/rollout_actor/prompt_renderer.h"
 
 namespace mpo::rollout_actor {
 namespace {
@@ -66,6 +65,42 @@ TEST_CASE("Measure agrees with the engine's own log-probs", "[rollout_actor]") {
   CHECK(result->at(0)->subject_gain == Approx(gain).margin(1e-5));
 }
 
+TEST_CASE("Measure from a generation's trunk agrees with Measure from tokens",
+          "[rollout_actor]") {
+  ActorFixture f;
+  const FetchedWeights weights = ActorFixture::Weights(1, 0.5F);
+  REQUIRE(f.policy->Apply(weights.manifest, weights.tensors).ok());
+  REQUIRE(f.policy->trunk_layers() == 1);
+  const generation::GenerationRequest request{
+      .id = "p1",
+      .prompt_tokens = {'a', 'b', 'c'},
+      .seed = 3,
+      .keep_trunk = f.policy->trunk_layers()};
+  const auto results =
+      f.policy->Generate({request}, {.temperature = 1, .max_new_tokens = 12},
+                         /*base_model=*/false, {});
+  REQUIRE(results.ok());
+  const generation::GenerationResult& result = results->at(0);
+  REQUIRE(result.trunk != nullptr);
+  Measured one("", "");
+  one.response_tokens = result.tokens;
+  MeasuredResponse view = one.View();
+  BaseMeasurement measurement(f.policy->base(), *f.tokenizer);
+  const auto plain = *measurement.Measure({view}, {});
+  view.trunk = result.trunk;
+  const auto reused = *measurement.Measure({view}, {});
+  REQUIRE(plain[0].ok());
+  REQUIRE(reused[0].ok());
+  CHECK(reused[0]->mean_logprob == Approx(plain[0]->mean_logprob).margin(1e-5));
+  CHECK(reused[0]->worst_window_surprise ==
+        Approx(plain[0]->worst_window_surprise).margin(1e-5));
+  // The policy itself says something else, so the base was measured.
+  double policy = 0;
+  for (const float value : result.untempered_logprobs) policy += value;
+  CHECK(std::abs(policy / static_cast<double>(result.tokens.size()) -
+                 reused[0]->mean_logprob) > 1e-4);
+}
+
 TEST_CASE("Measure does not depend on what was measured before",
           "[rollout_actor]") {
   ActorFixture f;
@@ -104,37 +139,6 @@ TEST_CASE("Measure stops when asked", "[rollout_actor]") {
   const Measured one("hello", "parks");
   CHECK(absl::IsCancelled(
       measurement.Measure({one.View()}, stop.get_token()).status()));
-}
-
-TEST_CASE("RenderPrompt adds no system turn and takes raw text as it is",
-          "[rollout_actor]") {
-  ActorFixture f;
-  const absl::StatusOr<text::ChatTemplate> chat =
-      text::ChatTemplate(text::ChatFamily::kChatMl, "Be useful.", "");
-  Prompt prompt;
-  prompt.id = "p";
-  prompt.messages = {{"user", "Hi"}};
-  const auto tokens = RenderPrompt(*f.tokenizer, chat, prompt);
-  REQUIRE(tokens.ok());
-  CHECK(*f.tokenizer->Decode(*tokens, /*skip_special=*/false) ==
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  prompt.messages.clear();
-  prompt.text = "1 + 1 =";
-  CHECK(RenderPrompt(*f.tokenizer, chat, prompt)->size() == 7);
-  prompt.messages = {{"user", "Hi"}};
-  CHECK(absl::StrContains(
-      RenderPrompt(*f.tokenizer, chat, prompt).status().message(), "both"));
-  prompt.text.clear();
-  CHECK(absl::IsNotFound(
-      RenderPrompt(*f.tokenizer, absl::NotFoundError("none"), prompt)
-          .status()));
-  prompt.messages[0].role = "tool";
-  const absl::Status status = RenderPrompt(*f.tokenizer, chat, prompt).status();
-  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(absl::StrContains(status.message(), "prompt \"p\""));
-  CHECK(absl::StrContains(
-      RenderPrompt(*f.tokenizer, chat, Prompt()).status().message(),
-      "neither"));
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
-#include "services/rollout_actor/prompt_renderer.h"
+#include "mpo/text/prompt_renderer.h"
 
 namespace mpo::rollout_actor {
 namespace {
@@ -277,7 +277,7 @@ absl::Status RolloutActorEngine::Serve(const PendingJob& pending,
   for (size_t i = 0; i < job.prompts.size(); ++i) {
     MPO_ASSIGN_OR_RETURN(
         std::vector<int32_t> tokens,
-        RenderPrompt(tools_.tokenizer, tools_.chat, job.prompts[i]));
+        text::RenderPrompt(tools_.tokenizer, tools_.chat, job.prompts[i]));
     const int64_t context = tools_.policy.base().model().config().context;
     if (static_cast<int64_t>(tokens.size()) >= context) {
       return absl::InvalidArgumentError(

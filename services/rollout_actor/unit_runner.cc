@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
-#include "services/rollout_actor/prompt_renderer.h"
+#include "mpo/text/prompt_renderer.h"
 
 namespace mpo::rollout_actor {
 namespace {
@@ -81,7 +81,7 @@ absl::StatusOr<UnitOutcomes> UnitRunner::Run(const WorkUnit& unit,
   tools_.metrics.measure_seconds.Observe(seconds_since(measuring));
 
   const absl::Time judging = tools_.clock.Steady();
-  outcomes.generation = judging - start;
+  outcomes.generation = measuring - start;
   MPO_RETURN_IF_ERROR(Judge(unit, made, stop));
   outcomes.judging = tools_.clock.Steady() - judging;
   tools_.metrics.judge_seconds.Observe(seconds_since(judging));
@@ -114,7 +114,7 @@ absl::StatusOr<std::vector<UnitRunner::Made>> UnitRunner::Generate(
   for (const Sample& sample : unit.samples) {
     MPO_ASSIGN_OR_RETURN(
         std::vector<int32_t> tokens,
-        RenderPrompt(tools_.tokenizer, tools_.chat, sample.prompt));
+        text::RenderPrompt(tools_.tokenizer, tools_.chat, sample.prompt));
     requests.push_back({.id = sample.key,
                         .prompt_tokens = std::move(tokens),
                         .seed = sample.seed,
@@ -147,10 +147,12 @@ absl::StatusOr<std::vector<UnitRunner::Made>> UnitRunner::Generate(
     if (size > 0) rollout.spans = {{0, size, version}};
     rollout.finish_reason = result.finish_reason;
     rollout.temperature = unit.sampling.temperature;
-    MPO_ASSIGN_OR_RETURN(rollout.text,
-                         tools_.tokenizer.Decode(rollout.response_tokens));
+    auto text = tools_.tokenizer.Decode(rollout.response_tokens);
     made[i].trunk = std::move(result.trunk);
     made[i].failure = result.status;
+    // A model's vocabulary may be larger than its tokenizer's.
+    made[i].failure.Update(text.status());
+    if (text.ok()) rollout.text = *std::move(text);
     if (made[i].failure.ok() && size == 0) {
       made[i].failure = absl::InternalError("generation gave no token");
     }

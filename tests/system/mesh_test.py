@@ -29,7 +29,7 @@ CONFIG = """\
 run: {{name: system, dir: {dir}, seed: {seed}, steps: {steps}}}
 task: essay
 data: {{train: {source}/data/essay/train.jsonl, heldout: {source}/data/essay/heldout.jsonl}}
-policy: {{model: {model}, lora: {{rank: 4, alpha: 8}}}}
+policy: {{model: {model}, lora: {{rank: 4, alpha: 8, layers: 1}}}}
 generation: {{prompts_per_step: 4, group_size: 2, unit_size: 4, temperature: 1.0, max_new_tokens: 24, threads: 1}}
 reward: {{rubric: {rubric}, judge: embedded}}
 meta: {{every: 12, judge: embedded, evidence: 16, publish: barrier}}

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/rollout_actor/prompt_renderer.h"
+#include "mpo/text/prompt_renderer.h"
 
 #include <string>
 
 #include "absl/strings/str_cat.h"
 
-namespace mpo::rollout_actor {
+namespace mpo::text {
 namespace {
 
 absl::StatusOr<std::vector<int32_t>> Render(
-    const text::Tokenizer& tokenizer,
-    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt) {
+    const Tokenizer& tokenizer, const absl::StatusOr<ChatTemplate>& chat,
+    const Prompt& prompt) {
   if (prompt.messages.empty() == prompt.text.empty()) {
     return absl::InvalidArgumentError(prompt.text.empty()
                                           ? "it has neither messages nor text"
@@ -30,8 +30,8 @@ absl::StatusOr<std::vector<int32_t>> Render(
 }  // namespace
 
 absl::StatusOr<std::vector<int32_t>> RenderPrompt(
-    const text::Tokenizer& tokenizer,
-    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt) {
+    const Tokenizer& tokenizer, const absl::StatusOr<ChatTemplate>& chat,
+    const Prompt& prompt) {
   auto tokens = Render(tokenizer, chat, prompt);
   if (tokens.ok() && tokens->empty()) {
     tokens = absl::InvalidArgumentError("it has no tokens");
@@ -42,4 +42,4 @@ absl::StatusOr<std::vector<int32_t>> RenderPrompt(
                                    std::string(tokens.status().message())));
 }
 
-}  // namespace mpo::rollout_actor
+}  // namespace mpo::text

@@ -9,7 +9,7 @@
 #include "mpo/text/tokenizer.h"
 #include "mpo/types/prompt.h"
 
-namespace mpo::rollout_actor {
+namespace mpo::text {
 
 // Tokens of a prompt. Chat messages are rendered exactly as the data gives
 // them: the model's own default system turn is not added, so that what the
@@ -18,7 +18,7 @@ namespace mpo::rollout_actor {
 // the prompt: neither messages nor text, both, or an unknown role; the status
 // of `chat` when it is not OK and the prompt has messages.
 absl::StatusOr<std::vector<int32_t>> RenderPrompt(
-    const text::Tokenizer& tokenizer,
-    const absl::StatusOr<text::ChatTemplate>& chat, const Prompt& prompt);
+    const Tokenizer& tokenizer, const absl::StatusOr<ChatTemplate>& chat,
+    const Prompt& prompt);
 
-}  // namespace mpo::rollout_actor
+}  // namespace mpo::text
