@@ -85,10 +85,17 @@ std::string Cards(const RunSummary& summary, int64_t total_steps) {
   html += Card(absl::StrFormat("%d", summary.samples.committed),
                absl::StrFormat("samples trained on; %d unscorable, left out",
                                summary.samples.unscorable));
-  html += Card(ShortDuration(absl::Seconds(summary.seconds)),
-               absl::StrFormat("wall time; %.0f generated tokens/s",
-                               summary.tokens_per_second));
-  html += Card(absl::StrCat(summary.restarts), "processes restarted");
+  if (summary.seconds.has_value()) {
+    html += Card(ShortDuration(absl::Seconds(*summary.seconds)),
+                 absl::StrFormat("wall time; %.0f generated tokens/s",
+                                 summary.tokens_per_second));
+  } else {
+    html += Card(absl::StrFormat("%.0f", summary.tokens_per_second),
+                 "generated tokens/s");
+  }
+  if (summary.restarts.has_value()) {
+    html += Card(absl::StrCat(*summary.restarts), "processes restarted");
+  }
   return html + "</div>\n";
 }
 
@@ -186,12 +193,17 @@ std::string Operations(const ReportInput& input) {
   std::string html =
       "<div class=\"panel\"><table><tr><th>process</th>"
       "<th class=\"n\">restarts</th></tr>\n";
-  if (input.snapshot.supervision.restarts.empty()) {
-    html +=
-        "<tr><td class=\"soft\" colspan=\"2\">no process had to be started "
-        "again</td></tr>\n";
+  std::map<std::string, int> restarts;
+  const char* note = "not known: mpo train did not start the processes";
+  if (input.snapshot.supervision.has_value()) {
+    restarts = input.snapshot.supervision->restarts;
+    note = "no process had to be started again";
   }
-  for (const auto& [process, count] : input.snapshot.supervision.restarts) {
+  if (restarts.empty()) {
+    absl::StrAppendFormat(
+        &html, "<tr><td class=\"soft\" colspan=\"2\">%s</td></tr>\n", note);
+  }
+  for (const auto& [process, count] : restarts) {
     absl::StrAppendFormat(&html,
                           "<tr><td>%s</td><td class=\"n\">%d</td></tr>\n",
                           Escape(process), count);

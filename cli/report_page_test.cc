@@ -77,6 +77,7 @@ ReportInput Input() {
       MakeCriterion("flow", "How well it reads"),
       MakeCriterion("copying", "How little is copied")};
   input.pairs = {{MakeSample("a good <essay>", 5), MakeSample("spam", 1)}};
+  input.snapshot.supervision.emplace();
   input.summary = Summarise(input.snapshot);
   return input;
 }
@@ -96,6 +97,19 @@ TEST_CASE("ReportPage shows every section and loads nothing", "[cli]") {
        {"<script", "http://", "https://", "<b>parks</b>", "nan", "inf\""}) {
     CHECK_THAT(page, !Catch::Contains(text));
   }
+}
+
+TEST_CASE("ReportPage does not claim to know restarts nobody watched",
+          "[cli]") {
+  ReportInput input = Input();
+  CHECK_THAT(ReportPage(input), Catch::Contains("processes restarted"));
+  input.snapshot.supervision.reset();
+  input.summary = Summarise(input.snapshot);
+  const std::string page = ReportPage(input);
+  CHECK_THAT(page, Catch::Contains("mpo train did not start the processes"));
+  CHECK_THAT(page, !Catch::Contains("no process had to be started again"));
+  CHECK_THAT(page, !Catch::Contains("processes restarted"));
+  CHECK_THAT(page, !Catch::Contains("wall time"));
 }
 
 TEST_CASE("ReportPage of a run that has just begun says what is missing",

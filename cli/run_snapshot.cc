@@ -83,7 +83,10 @@ absl::StatusOr<RunSnapshot> ReadRun(const std::filesystem::path& directory) {
   MPO_ASSIGN_OR_RETURN(snapshot.evaluations, ledger->Evaluations());
   MPO_ASSIGN_OR_RETURN(snapshot.events, ledger->Events(0));
   MPO_ASSIGN_OR_RETURN(snapshot.samples, CountSamples(*ledger));
-  MPO_ASSIGN_OR_RETURN(snapshot.supervision, ReadSupervision(directory));
+  std::error_code ignored;
+  if (std::filesystem::exists(directory / "supervision.json", ignored)) {
+    MPO_ASSIGN_OR_RETURN(snapshot.supervision, ReadSupervision(directory));
+  }
   snapshot.config = ReadFile(directory / "config.yaml").value_or("");
   snapshot.resolved = ReadFile(directory / "config.resolved.yaml").value_or("");
   return snapshot;

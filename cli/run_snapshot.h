@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,8 @@ struct RunSnapshot {
   std::map<int64_t, std::map<std::string, double>> evaluations;
   std::vector<orchestrator::EventRecord> events;
   SampleCounts samples;
-  SupervisionRecord supervision;
+  // Absent where mpo train did not start the processes, as in containers.
+  std::optional<SupervisionRecord> supervision;
   std::string config;    // config.yaml as given; empty where it is missing.
   std::string resolved;  // config.resolved.yaml, likewise.
 };

@@ -103,6 +103,8 @@ TEST_CASE("ReadRun reads a run beside its writer", "[cli]") {
   run.RunStep(1);
   run.RunStep(2);
   std::ofstream(run.path() / "config.yaml") << "task: essay\n";
+  // Nobody watched over it, as in containers.
+  CHECK_FALSE(ReadRun(run.path())->supervision.has_value());
   REQUIRE(WriteSupervision(run.path(), {.seconds = 5, .restarts = {{"a", 2}}})
               .ok());
   const auto snapshot = ReadRun(run.path());

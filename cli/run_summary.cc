@@ -65,11 +65,13 @@ Trend EvaluationTrend(const RunSnapshot& snapshot, const std::string& metric) {
   return trend;
 }
 
+template <typename Number>
+Json OrNull(const std::optional<Number>& number) {
+  return number.has_value() ? Json(*number) : Json(nullptr);
+}
+
 Json ToJson(const Trend& trend) {
-  const auto value = [](const std::optional<double>& number) {
-    return number.has_value() ? Json(*number) : Json(nullptr);
-  };
-  return {{"first", value(trend.first)}, {"last", value(trend.last)}};
+  return {{"first", OrNull(trend.first)}, {"last", OrNull(trend.last)}};
 }
 
 std::string Arrow(const Trend& trend) {
@@ -97,7 +99,6 @@ RunSummary Summarise(const RunSnapshot& snapshot) {
       .config_sha256 = snapshot.run.config_sha256,
       .seed = snapshot.run.seed,
       .steps = static_cast<int64_t>(committed.size()),
-      .seconds = snapshot.supervision.seconds,
       .proxy = TrendOf(snapshot.steps, "proxy"),
       .gold = TrendOf(snapshot.steps, "gold"),
       .heldout_gold = EvaluationTrend(snapshot, "heldout_gold"),
@@ -114,8 +115,12 @@ RunSummary Summarise(const RunSnapshot& snapshot) {
     if (refinement.state == RefinementState::kRejected) ++summary.rejected;
   }
   summary.proposed = summary.accepted + summary.rejected;
-  for (const auto& [process, count] : snapshot.supervision.restarts) {
-    summary.restarts += count;
+  if (snapshot.supervision.has_value()) {
+    summary.seconds = snapshot.supervision->seconds;
+    summary.restarts = 0;
+    for (const auto& [process, count] : snapshot.supervision->restarts) {
+      *summary.restarts += count;
+    }
   }
   return summary;
 }
@@ -125,7 +130,7 @@ std::string ToJson(const RunSummary& summary) {
                   {"config_sha256", summary.config_sha256},
                   {"seed", summary.seed},
                   {"steps", summary.steps},
-                  {"seconds", summary.seconds},
+                  {"seconds", OrNull(summary.seconds)},
                   {"proxy", ToJson(summary.proxy)},
                   {"gold", ToJson(summary.gold)},
                   {"heldout_gold", ToJson(summary.heldout_gold)},
@@ -138,17 +143,20 @@ std::string ToJson(const RunSummary& summary) {
                    {{"planned", summary.samples.planned},
                     {"committed", summary.samples.committed},
                     {"unscorable", summary.samples.unscorable}}},
-                  {"restarts", summary.restarts},
+                  {"restarts", OrNull(summary.restarts)},
                   {"tokens_per_second", summary.tokens_per_second},
                   {"weights_sha256", summary.weights_sha256}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string ToText(const RunSummary& summary) {
-  std::string text = absl::StrFormat(
-      "run %s, seed %d: %d steps in %.0f s, %.0f generated tokens/s\n",
-      summary.run, summary.seed, summary.steps, summary.seconds,
-      summary.tokens_per_second);
+  std::string text = absl::StrFormat("run %s, seed %d: %d steps", summary.run,
+                                     summary.seed, summary.steps);
+  if (summary.seconds.has_value()) {
+    absl::StrAppendFormat(&text, " in %.0f s", *summary.seconds);
+  }
+  absl::StrAppendFormat(&text, ", %.0f generated tokens/s\n",
+                        summary.tokens_per_second);
   text += "  proxy (initial rubric) " + Arrow(summary.proxy) + "\n";
   text += "  gold (training)        " + Arrow(summary.gold) + "\n";
   if (summary.heldout_gold.first.has_value()) {
@@ -159,11 +167,13 @@ std::string ToText(const RunSummary& summary) {
       "rejected\n",
       summary.rubric_versions, summary.proposed, summary.accepted,
       summary.rejected);
-  text += absl::StrFormat(
-      "  samples: %d planned, %d committed, %d unscorable; %d restarts\n",
-      summary.samples.planned, summary.samples.committed,
-      summary.samples.unscorable, summary.restarts);
-  text += "  weights " + summary.weights_sha256 + "\n";
+  text += absl::StrFormat("  samples: %d planned, %d committed, %d unscorable",
+                          summary.samples.planned, summary.samples.committed,
+                          summary.samples.unscorable);
+  if (summary.restarts.has_value()) {
+    absl::StrAppendFormat(&text, "; %d restarts", *summary.restarts);
+  }
+  text += "\n  weights " + summary.weights_sha256 + "\n";
   return text;
 }
 

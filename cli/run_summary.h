@@ -22,7 +22,9 @@ struct RunSummary {
   std::string config_sha256;
   int64_t seed = 0;
   int64_t steps = 0;  // Committed.
-  double seconds = 0;
+  // Both absent where mpo train did not watch over the processes.
+  std::optional<double> seconds = {};
+  std::optional<int64_t> restarts = {};
   Trend proxy;                  // Share of the initial rubric's maximum, 0..10.
   Trend gold;                   // 0..10.
   Trend heldout_gold;           // First and last evaluation, not a tenth.
@@ -31,7 +33,6 @@ struct RunSummary {
   int64_t accepted = 0;
   int64_t rejected = 0;
   SampleCounts samples;
-  int64_t restarts = 0;
   // Generated tokens by the seconds they were generated in; 0 = not measured.
   double tokens_per_second = 0;
   std::string weights_sha256;  // After the last committed step.

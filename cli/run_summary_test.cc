@@ -82,7 +82,18 @@ TEST_CASE("Summarise counts rubrics, refinements, samples and restarts",
   CHECK(json.at("refinements").at("accepted") == 2);
   CHECK(json.at("samples").at("committed") == 32);
   CHECK(json.at("weights_sha256") == "w4");
+  CHECK(json.at("seconds") == 12);
+  CHECK(json.at("restarts") == 3);
   CHECK_THAT(ToText(summary), Catch::Contains("4.50 -> 5.00 (+0.50)"));
+}
+
+TEST_CASE("Time and restarts nobody watched are unknown, not 0", "[cli]") {
+  const RunSummary summary = Summarise(Snapshot(4));
+  const auto json = nlohmann::json::parse(ToJson(summary));
+  CHECK(json.at("seconds").is_null());
+  CHECK(json.at("restarts").is_null());
+  CHECK_THAT(ToText(summary), Catch::Contains("4 steps, 80 generated"));
+  CHECK_THAT(ToText(summary), !Catch::Contains("restarts"));
 }
 
 TEST_CASE("Summarise of a run without steps has no figures", "[cli]") {

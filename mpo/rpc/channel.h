@@ -13,8 +13,8 @@
 
 namespace mpo::rpc {
 
-// A channel with the mesh's keepalive, message limit and a reconnect backoff
-// of at most 1 s.
+// A channel with the mesh's keepalive, message limit, a reconnect backoff of at
+// most 1 s, and host names looked up anew at most every second.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
 
 // Every outgoing call has a deadline and can be stopped.
@@ -25,8 +25,9 @@ struct CallOptions {
 
 // One call: sets deadline, wait_for_ready and cancellation on a fresh context
 // and runs `call`. CANCELLED when stopped.
-absl::Status Call(const CallOptions& options,
-                  const std::function<grpc::Status(grpc::ClientContext&)>& call);
+absl::Status Call(
+    const CallOptions& options,
+    const std::function<grpc::Status(grpc::ClientContext&)>& call);
 
 // The same, tried again on UNAVAILABLE with jittered pauses until the timeout.
 // Only for calls that are idempotent.

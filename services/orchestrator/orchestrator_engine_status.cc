@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the engine tells subscribers, metrics and the log.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "mpo/base/status_macros.h"
@@ -28,6 +29,20 @@ void LogChange(const RunStatus& before, const RunStatus& now) {
   }
 }
 
+// The figures of the last committed step, also of one committed by a process
+// before this one.
+void ShowStep(const StepRecord& step, OrchestratorMetrics& metrics) {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  const auto figure = [&step](const char* name) {
+    const auto found = step.metrics.find(name);
+    return found == step.metrics.end() ? kUnknown : found->second;
+  };
+  metrics.last_commit.Set(
+      absl::ToDoubleSeconds(step.committed - absl::UnixEpoch()));
+  metrics.proxy.Set(figure("proxy"));
+  metrics.gold.Set(figure("gold"));
+}
+
 }  // namespace
 
 absl::Status OrchestratorEngine::Publish(Deferred& deferred) {
@@ -49,9 +64,11 @@ absl::Status OrchestratorEngine::Publish(Deferred& deferred) {
     MPO_ASSIGN_OR_RETURN(const StepRecord step,
                          ledger_.FindStep(progress.committed_step));
     status.metrics = step.metrics;
+    ShowStep(step, parts_.metrics);
   }
   OrchestratorMetrics& metrics = parts_.metrics;
   metrics.step.Set(static_cast<double>(status.step));
+  metrics.run_steps.Set(static_cast<double>(status.total_steps));
   metrics.rubric_version.Set(static_cast<double>(status.rubric_version));
   metrics.paused.Set(run.paused ? 1 : 0);
   metrics.waiting_calls.Set(

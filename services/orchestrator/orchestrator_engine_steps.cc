@@ -114,15 +114,7 @@ absl::StatusOr<bool> OrchestratorEngine::CommitStep(const StepCommit& commit) {
     refinement = absl::StrCat(run.name, "/refinement/", commit.step);
   }
   MPO_RETURN_IF_ERROR(ledger_.CommitStep(record, refinement, now));
-  OrchestratorMetrics& metrics = parts_.metrics;
-  metrics.steps_committed.Increment();
-  metrics.last_commit.Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
-  if (record.metrics.contains("proxy")) {
-    metrics.proxy.Set(record.metrics["proxy"]);
-  }
-  if (record.metrics.contains("gold")) {
-    metrics.gold.Set(record.metrics["gold"]);
-  }
+  parts_.metrics.steps_committed.Increment();
   Changed();
   return false;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/orchestrator/orchestrator_metrics.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "services/orchestrator/plan.h"
 
@@ -51,6 +53,8 @@ OrchestratorMetrics::OrchestratorMetrics(prometheus::Registry& registry)
       steps_committed(CounterOf(registry, "steps_committed_total",
                                 "Steps committed by this process")),
       step(GaugeOf(registry, "step", "Last committed step")),
+      run_steps(GaugeOf(registry, "run_steps",
+                        "Step after which the run is finished")),
       rubric_version(
           GaugeOf(registry, "rubric_version", "Version of the active rubric")),
       paused(GaugeOf(registry, "paused", "1 while the run is paused")),
@@ -62,6 +66,9 @@ OrchestratorMetrics::OrchestratorMetrics(prometheus::Registry& registry)
       gold(GaugeOf(registry, "gold", "Mean gold of the last step, 0..10")),
       last_commit(GaugeOf(registry, "last_commit_timestamp_seconds",
                           "When the last step was committed")) {
+  // Not measured is not 0.
+  proxy.Set(std::numeric_limits<double>::quiet_NaN());
+  gold.Set(std::numeric_limits<double>::quiet_NaN());
   for (const WorkKind kind : {WorkKind::kTraining, WorkKind::kEvaluation}) {
     leases_active_[kind] =
         &GaugeOf(registry, "leases_active", "Units held by a member",

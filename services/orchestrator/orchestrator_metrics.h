@@ -28,12 +28,14 @@ class OrchestratorMetrics {
   prometheus::Counter& ledger_errors;
   prometheus::Counter& steps_committed;
   prometheus::Gauge& step;
+  prometheus::Gauge& run_steps;
   prometheus::Gauge& rubric_version;
   prometheus::Gauge& paused;
   prometheus::Gauge& waiting_calls;
-  prometheus::Gauge& proxy;  // Of the last committed step, 0..10.
+  // Of the last committed step, 0..10; NaN until there is one.
+  prometheus::Gauge& proxy;
   prometheus::Gauge& gold;
-  prometheus::Gauge& last_commit;  // Unix seconds.
+  prometheus::Gauge& last_commit;  // Unix seconds; 0 until there is one.
 
   prometheus::Gauge& LeasesActive(WorkKind kind);
   prometheus::Gauge& UnitsOpen(WorkKind kind);
