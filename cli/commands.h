@@ -15,7 +15,9 @@ void AddTrainCommand(CLI::App& app, Action& action);
 void AddStatusCommands(CLI::App& app,
                        Action& action);  // And pause, resume, stop.
 void AddRubricCommand(CLI::App& app, Action& action);
+void AddExportCommand(CLI::App& app, Action& action);
 void AddGenerateCommand(CLI::App& app, Action& action);
+void AddServeCommand(CLI::App& app, Action& action);
 void AddTokenizeCommand(CLI::App& app, Action& action);
 void AddReportCommand(CLI::App& app, Action& action);
 void AddDoctorCommand(CLI::App& app, Action& action);

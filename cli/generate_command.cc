@@ -18,6 +18,7 @@
 #include "mpo/model/lora.h"
 #include "mpo/tensor/threads.h"
 #include "mpo/text/chat_template.h"
+#include "mpo/text/stop_strings.h"
 #include "mpo/text/tokenizer.h"
 
 namespace mpo::cli {
@@ -34,6 +35,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   uint64_t seed = 0;
   bool ignore_eos = false;
+  std::vector<std::string> stop;
   int batch = 64;
   bool logprobs = false;
   bool no_default_system = false;
@@ -96,13 +98,55 @@ const char* Name(FinishReason reason) {
   return "failed";
 }
 
+// Ends a sample at a stop string and holds its text up to there.
+class StopWatch {
+ public:
+  StopWatch(const text::Tokenizer& tokenizer, std::vector<std::string> stops)
+      : decoder_(tokenizer), stops_(std::move(stops)) {}
+
+  bool OnToken(const generation::GenerationResult& result) {
+    const auto piece = decoder_.Push(result.tokens.back());
+    if (piece.ok()) text_ += stops_.Push(*piece);
+    return piece.ok() && !stops_.found();
+  }
+  std::string Finish() {
+    text_ += stops_.Push(decoder_.Finish());
+    return text_ + stops_.Finish();
+  }
+
+ private:
+  text::IncrementalDecoder decoder_;
+  text::StopStrings stops_;
+  std::string text_;
+};
+
+using StopWatches = std::vector<std::shared_ptr<StopWatch>>;
+
+// One a request; none without stop strings.
+StopWatches WatchStops(const GenerateOptions& options,
+                       const text::Tokenizer& tokenizer,
+                       std::vector<generation::GenerationRequest>& requests) {
+  StopWatches watches;
+  if (options.stop.empty()) return watches;
+  for (generation::GenerationRequest& request : requests) {
+    auto watch = std::make_shared<StopWatch>(tokenizer, options.stop);
+    request.on_token = [watch](const generation::GenerationResult& result) {
+      return watch->OnToken(result);
+    };
+    watches.push_back(std::move(watch));
+  }
+  return watches;
+}
+
 absl::Status WriteResults(
     const GenerateOptions& options, const text::Tokenizer& tokenizer,
+    const StopWatches& watches,
     const std::vector<generation::GenerationResult>& results) {
   std::string lines;
-  for (const generation::GenerationResult& result : results) {
-    MPO_ASSIGN_OR_RETURN(const std::string text,
-                         tokenizer.Decode(result.tokens));
+  for (size_t i = 0; i < results.size(); ++i) {
+    const generation::GenerationResult& result = results[i];
+    MPO_ASSIGN_OR_RETURN(std::string text, tokenizer.Decode(result.tokens));
+    if (!watches.empty()) text = watches[i]->Finish();
     Json json{{"id", result.id},
               {"tokens", result.tokens},
               {"text", text},
@@ -121,7 +165,9 @@ double Seconds(absl::Time since) {
 }
 
 void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
-                  int64_t generated, double seconds, double load_seconds) {
+                  const generation::EngineStatistics& statistics,
+                  double seconds, double load_seconds) {
+  const int64_t generated = statistics.generated_tokens;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const Json json{{"prompt_tokens", prompt_tokens},
@@ -129,7 +175,10 @@ void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
                   {"seconds", seconds},
                   {"tokens_per_second",
                    seconds > 0 ? static_cast<double>(generated) / seconds : 0},
+                  {"first_token_seconds", statistics.first_token_seconds},
                   {"load_seconds", load_seconds},
+                  {"kv_cache_bytes", statistics.kv_cache_bytes},
+                  {"kv_bytes_per_token", statistics.kv_bytes_per_token},
                   {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024}};
   if (options.json) {
     std::printf("%s\n", json.dump().c_str());
@@ -151,8 +200,8 @@ absl::Status Generate(GenerateOptions options) {
   MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
                        model::LoadModelConfig(options.model));
   // Before the weights: a bad prompt is told at once.
-  MPO_ASSIGN_OR_RETURN(const auto requests,
-                       Requests(options, tokenizer, config));
+  MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer, config));
+  const StopWatches watches = WatchStops(options, tokenizer, requests);
   MPO_ASSIGN_OR_RETURN(const auto model,
                        model::LanguageModel::Load(options.model));
   std::shared_ptr<model::LoraAdapter> adapter;
@@ -173,15 +222,14 @@ absl::Status Generate(GenerateOptions options) {
       engine->Generate(requests, options.sampling, adapter.get()));
   const double seconds = Seconds(began);
   int64_t prompt_tokens = 0;
-  int64_t generated = 0;
   absl::Status first_failure;
   for (size_t i = 0; i < results.size(); ++i) {
     prompt_tokens += static_cast<int64_t>(requests[i].prompt_tokens.size());
-    generated += static_cast<int64_t>(results[i].tokens.size());
     if (first_failure.ok()) first_failure = results[i].status;
   }
-  MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, results));
-  PrintSummary(options, prompt_tokens, generated, seconds, load_seconds);
+  MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, watches, results));
+  PrintSummary(options, prompt_tokens, engine->statistics(), seconds,
+               load_seconds);
   return first_failure;
 }
 
@@ -211,6 +259,21 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--top-p", options->sampling.top_p, "1 = off")
       ->capture_default_str()
       ->check(CLI::Range(1e-6, 1.0));
+  command->add_option("--min-p", options->sampling.min_p, "0 = off")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      ->add_option("--repetition-penalty", options->sampling.repetition_penalty,
+                   "1 = off")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-3, 10.0));
+  command->add_option("--stop", options->stop,
+                      "Text that ends a response; may be given several times");
+  command
+      ->add_option("--min-new-tokens", options->sampling.min_new_tokens,
+                   "No end of a response before")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--seed", options->seed, "Prompt i uses seed + i")
       ->capture_default_str();
   command

@@ -15,7 +15,9 @@ namespace {
 // others need the cores slow decoding down several times, so a command that
 // computes starts itself again with threads that sleep.
 void SleepInsteadOfSpin(int argc, char** argv) {
-  if (argc < 2 || std::strcmp(argv[1], "generate") != 0 ||
+  if (argc < 2 ||
+      (std::strcmp(argv[1], "generate") != 0 &&
+       std::strcmp(argv[1], "serve") != 0) ||
       std::getenv("OMP_WAIT_POLICY") != nullptr) {
     return;
   }
@@ -40,7 +42,9 @@ int main(int argc, char** argv) {
   mpo::cli::AddRubricCommand(app, action);
   mpo::cli::AddReportCommand(app, action);
   mpo::cli::AddDoctorCommand(app, action);
+  mpo::cli::AddExportCommand(app, action);
   mpo::cli::AddGenerateCommand(app, action);
+  mpo::cli::AddServeCommand(app, action);
   mpo::cli::AddTokenizeCommand(app, action);
   try {
     app.parse(argc, argv);

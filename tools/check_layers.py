@@ -16,6 +16,7 @@ LEVELS = [
     ["mpo/rubric", "mpo/text", "mpo/tensor", "mpo/app"],
     ["mpo/model", "mpo/judge", "mpo/evaluation"],
     ["mpo/generation", "mpo/rl", "mpo/weights"],
+    ["mpo/serving"],
     ["services/orchestrator", "services/policy_learner", "services/rollout_actor",
      "services/reward_server", "services/meta_reward_server"],
     ["cli"],

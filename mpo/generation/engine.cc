@@ -24,6 +24,13 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t low,
                                                  high, ", found ", value));
 }
 
+absl::Status CheckModel(const model::LanguageModel& model) {
+  if (model.dtype() == at::kFloat && model.device().is_cpu())
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "engine: expected a float32 model on the CPU");
+}
+
 // `first_layer`: lowest layer with an adapter.
 absl::Status CheckTrunkLayer(int64_t layer, int64_t first_layer,
                              const std::string& id) {
@@ -79,58 +86,141 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   MPO_RETURN_IF_ERROR(CheckRange("max_rows", options.max_rows, 1, 4096));
   MPO_RETURN_IF_ERROR(
       CheckRange("prefill_tokens", options.prefill_tokens, 16, 65536));
-  if (model->dtype() != at::kFloat || !model->device().is_cpu()) {
-    return absl::InvalidArgumentError(
-        "engine: expected a float32 model on the CPU");
-  }
+  MPO_RETURN_IF_ERROR(CheckModel(*model));
   std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
   MPO_RETURN_IF_ERROR(tensor::CatchTorch("create engine", [&] {
     engine->state_ =
         std::make_unique<EngineState>(engine->model_, engine->options_);
+    engine->loop_ = std::make_unique<GenerationLoop>(
+        engine->options_, engine->model_->config(), *engine->state_,
+        engine->statistics_);
+    engine->shared_layers_ = SharedLayers(*engine->model_, nullptr);
   }));
   return engine;
+}
+
+absl::Status Engine::CheckRequest(const GenerationRequest& request,
+                                  const SamplingOptions& sampling,
+                                  int64_t shared_layers) const {
+  MPO_RETURN_IF_ERROR(Validate(sampling));
+  if (request.top_logprobs < 0 || request.top_logprobs > 100) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", request.id, "': top_logprobs: expected 0 to 100, ",
+                     "found ", request.top_logprobs));
+  }
+  if (request.keep_trunk == 0) return absl::OkStatus();
+  return CheckTrunkLayer(request.keep_trunk, shared_layers, request.id);
+}
+
+void Engine::NoteCache() {
+  statistics_.kv_bytes_per_token = state_->cache.page_bytes() / kPageTokens;
+  statistics_.kv_cache_bytes =
+      state_->cache.page_bytes() * static_cast<uint64_t>(state_->cache.peak());
 }
 
 absl::StatusOr<std::vector<GenerationResult>> Engine::Generate(
     const std::vector<GenerationRequest>& requests,
     const SamplingOptions& sampling, const model::LoraAdapter* adapter,
     std::stop_token stop, const Callback& callback) {
-  MPO_RETURN_IF_ERROR(Validate(sampling));
+  if (!loop_->idle()) {
+    return absl::FailedPreconditionError(
+        "engine: submitted samples are in hand");
+  }
   if (adapter != nullptr)
     MPO_RETURN_IF_ERROR(model::CheckFits(*adapter, model_->config()));
-  int64_t keep_trunk = 0;
+  const int64_t shared = SharedLayers(*model_, adapter);
+  MPO_RETURN_IF_ERROR(Validate(sampling));
   for (const GenerationRequest& request : requests) {
-    if (&request == &requests.front()) keep_trunk = request.keep_trunk;
-    if (request.keep_trunk != keep_trunk) {
+    MPO_RETURN_IF_ERROR(
+        CheckRequest(request, request.sampling.value_or(sampling), shared));
+    if (request.keep_trunk != requests.front().keep_trunk) {
       return absl::InvalidArgumentError(absl::StrCat(
           "'", request.id, "': trunk of layer ", request.keep_trunk,
-          ", expected ", keep_trunk, " as for the first sample of the call"));
+          ", expected ", requests.front().keep_trunk,
+          " as for the first sample of the call"));
     }
   }
-  if (keep_trunk != 0) {
-    MPO_RETURN_IF_ERROR(CheckTrunkLayer(
-        keep_trunk, SharedLayers(*model_, adapter), requests.front().id));
-  }
   statistics_ = {};
-  GenerationLoop::Settings settings{
-      .sampling = sampling,
-      .max_rows = options_.max_rows,
-      .prefill_tokens = options_.prefill_tokens,
-      .keep_trunk = keep_trunk,
-      .stop_tokens = options_.stop_tokens.value_or(model_->config().eos_tokens),
-      .stop = std::move(stop),
-      .callback = &callback};
-  auto results = tensor::CatchTorch("generate", [&] {
+  std::vector<GenerationResult> results(requests.size());
+  const absl::Status status = tensor::CatchTorch("generate", [&] {
     state_->cache.ResetPeak();
     state_->forward.SetAdapter(adapter);
-    return GenerationLoop(requests, std::move(settings), model_->config(),
-                          *state_, statistics_)
-        .Run();
+    other_adapter_ = true;
+    GenerationLoop loop(options_, model_->config(), *state_, statistics_);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      GenerationRequest request = requests[i];
+      if (!request.sampling.has_value()) request.sampling = sampling;
+      loop.Add(std::move(request), [&, i](GenerationResult&& result) {
+        results[i] = std::move(result);
+        if (callback) callback(results[i]);
+      });
+    }
+    while (!loop.idle()) {
+      if (stop.stop_requested()) {
+        loop.CancelAll();
+        break;
+      }
+      loop.Step();
+    }
   });
-  statistics_.kv_bytes_per_token = state_->cache.page_bytes() / kPageTokens;
-  statistics_.kv_cache_bytes =
-      state_->cache.page_bytes() * static_cast<uint64_t>(state_->cache.peak());
+  NoteCache();
+  if (!status.ok()) return status;
   return results;
+}
+
+absl::Status Engine::Submit(GenerationRequest request, Done done) {
+  if (!request.sampling.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", request.id, "': its sampling options are not set"));
+  }
+  MPO_RETURN_IF_ERROR(CheckRequest(request, *request.sampling, shared_layers_));
+  if (!loop_->idle() && request.keep_trunk != loop_->keep_trunk()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", request.id, "': trunk of layer ", request.keep_trunk,
+        ", expected ", loop_->keep_trunk(), " as for the samples in hand"));
+  }
+  loop_->Add(std::move(request), std::move(done));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Engine::Step() {
+  bool left = false;
+  const absl::Status status = tensor::CatchTorch("generate", [&] {
+    if (other_adapter_) state_->forward.SetAdapter(adapter_.get());
+    other_adapter_ = false;
+    left = loop_->Step();
+  });
+  NoteCache();
+  if (status.ok()) return left;
+  loop_->FailAll(status);
+  return status;
+}
+
+void Engine::Cancel(std::string_view id) { loop_->Cancel(id); }
+void Engine::CancelAll() { loop_->CancelAll(); }
+int64_t Engine::waiting() const { return loop_->waiting(); }
+int64_t Engine::running() const { return loop_->running(); }
+
+absl::Status Engine::SetPolicy(
+    std::shared_ptr<const model::LanguageModel> model,
+    std::shared_ptr<const model::LoraAdapter> adapter, PolicyVersion version) {
+  if (model == nullptr) model = model_;
+  MPO_RETURN_IF_ERROR(CheckModel(*model));
+  if (!(model->config() == model_->config())) {
+    return absl::InvalidArgumentError(
+        "engine: the new weights have another configuration");
+  }
+  if (adapter != nullptr)
+    MPO_RETURN_IF_ERROR(model::CheckFits(*adapter, model->config()));
+  return tensor::CatchTorch("change the policy", [&] {
+    state_->forward.SetModel(model);
+    state_->forward.SetAdapter(adapter.get());
+    other_adapter_ = false;
+    model_ = std::move(model);
+    adapter_ = std::move(adapter);
+    shared_layers_ = SharedLayers(*model_, adapter_.get());
+    loop_->set_version(version);
+  });
 }
 
 absl::StatusOr<std::vector<ScoreResult>> Engine::LogProbs(
@@ -142,6 +232,7 @@ absl::StatusOr<std::vector<ScoreResult>> Engine::LogProbs(
                                   model_->config().hidden_size));
   return tensor::CatchTorch("score", [&] {
     state_->forward.SetAdapter(adapter);
+    other_adapter_ = true;
     return ScoringLoop(requests, options_, model_->config(), *state_,
                        std::move(stop))
         .Run();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,6 +19,7 @@
 namespace mpo::generation {
 
 struct EngineState;
+class GenerationLoop;
 
 struct EngineOptions {
   // Samples decoded together; more wait for a free place. 1 to 4096.
@@ -30,7 +32,13 @@ struct EngineOptions {
   // Tokens that end a response; unset = the model's, empty = none (responses
   // run to max_new_tokens).
   std::optional<std::vector<int32_t>> stop_tokens = std::nullopt;
+  // True: at most prefill_tokens prompt tokens run beside the decoding samples,
+  // which so never wait for a long prompt (serving). False: prompts first, then
+  // wide decoding (batches).
+  bool interleave_prefill = false;
 };
+
+struct GenerationResult;
 
 // What the layers below `layer` made of the first tokens of a sequence: the
 // inputs of that layer. Where no adapter sits below it they are the same for
@@ -44,8 +52,23 @@ struct GenerationRequest {
   std::string id;                      // Named in messages and in the result.
   std::vector<int32_t> prompt_tokens;  // At least one.
   uint64_t seed = 0;                   // Of this sample's draws.
-  // Above 0: the result keeps the inputs of this layer.
+  // Above 0: the result keeps the inputs of this layer; the same for all
+  // samples in hand.
   int64_t keep_trunk = 0;
+  // Unset: those of the call.
+  std::optional<SamplingOptions> sampling = std::nullopt;
+  // Instead of the engine's.
+  std::optional<std::vector<int32_t>> stop_tokens = std::nullopt;
+  // Alternatives kept for every token, 0 to 100.
+  int top_logprobs = 0;
+  // Sees the result so far after every token, on the thread that steps the
+  // engine; false ends the sample as kStop (stop strings, for example).
+  std::function<bool(const GenerationResult&)> on_token = nullptr;
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;  // Untempered.
 };
 
 struct GenerationResult {
@@ -54,8 +77,12 @@ struct GenerationResult {
   // Natural log of the probability of each token under the distribution it was
   // drawn from (temperature, top-k, top-p applied); 0 when greedy.
   std::vector<float> logprobs;
-  // The same at temperature 1 without filters.
+  // Of the model's own distribution: temperature 1, no filters or penalties.
   std::vector<float> untempered_logprobs;
+  // The likeliest tokens at each position, best first; empty if not asked for.
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  // Which weights drew which tokens; see Engine::SetPolicy.
+  std::vector<TokenSpan> spans;
   FinishReason finish_reason = FinishReason::kFailed;
   // Not OK exactly when finish_reason is kFailed: INVALID_ARGUMENT for a
   // prompt that is empty, holds a token outside the vocabulary or leaves no
@@ -91,6 +118,7 @@ struct EngineStatistics {
   int64_t decode_steps = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
+  double first_token_seconds = 0;   // From the call to the first token drawn.
   uint64_t kv_cache_bytes = 0;      // Peak in use.
   uint64_t kv_bytes_per_token = 0;  // 2 x layers x kv heads x head size x 4.
 };
@@ -102,10 +130,13 @@ struct EngineStatistics {
 // depend on its neighbours' draws. The same calls with the same number of
 // threads give the same results bit for bit.
 //
-// Not thread-safe: one call at a time. Callbacks run on the calling thread.
+// Two ways to use it: Generate runs a batch to its end; Submit and Step serve
+// samples that come and go. Not thread-safe: one call at a time. Callbacks run
+// on the calling thread and must not call the engine.
 class Engine {
  public:
   using Callback = std::function<void(const GenerationResult&)>;
+  using Done = std::function<void(GenerationResult&&)>;
 
   // INVALID_ARGUMENT for options out of range or a model that is not float32
   // on the CPU.
@@ -119,16 +150,44 @@ class Engine {
   // One result a request, in the order of the requests. `adapter` null = the
   // base. `callback`, where set, sees each result once as soon as its sample
   // is finished. Once `stop` is requested, unfinished samples end as
-  // kCancelled with what they have, before the next step. A failed sample
+  // kCancelled with what they have, before the next pass. A failed sample
   // does not disturb others. INVALID_ARGUMENT for sampling options out of
   // range, an adapter that does not fit or a trunk that is not one (a layer out
   // of range, above the adapter's first, or not the same for all requests),
-  // RESOURCE_EXHAUSTED or INTERNAL when the arithmetic fails as a whole.
+  // FAILED_PRECONDITION while submitted samples are in hand, RESOURCE_EXHAUSTED
+  // or INTERNAL when the arithmetic fails as a whole.
   absl::StatusOr<std::vector<GenerationResult>> Generate(
       const std::vector<GenerationRequest>& requests,
       const SamplingOptions& sampling,
       const model::LoraAdapter* adapter = nullptr, std::stop_token stop = {},
       const Callback& callback = nullptr);
+
+  // Takes a sample into hand; `done` sees its result once, during Submit, Step
+  // or Cancel. Its sampling options must be set. INVALID_ARGUMENT as Generate.
+  absl::Status Submit(GenerationRequest request, Done done);
+
+  // One forward pass over the samples in hand: every running one gets a token.
+  // False when none is left. RESOURCE_EXHAUSTED or INTERNAL when the arithmetic
+  // fails as a whole; every sample in hand then ends as failed with it.
+  absl::StatusOr<bool> Step();
+
+  // Ends a sample in hand, or all of them, as kCancelled with what it has.
+  void Cancel(std::string_view id);
+  void CancelAll();
+
+  // Puts other weights in force from the next pass of Step on: another model of
+  // the same configuration (null = the present one) and an adapter (null =
+  // none). Running samples go on; their cache stays as the earlier weights left
+  // it, and each token's span tells the version it was drawn from.
+  // INVALID_ARGUMENT for a model or adapter of another shape; nothing changes
+  // then.
+  absl::Status SetPolicy(std::shared_ptr<const model::LanguageModel> model,
+                         std::shared_ptr<const model::LoraAdapter> adapter,
+                         PolicyVersion version);
+
+  // Submitted samples that wait for a place, and that run.
+  int64_t waiting() const;
+  int64_t running() const;
 
   // Log-probs of given tokens at temperature 1, in the order of the requests;
   // equal prefixes [0, first_scored) are computed once. With trunks only the
@@ -144,11 +203,20 @@ class Engine {
  private:
   Engine(std::shared_ptr<const model::LanguageModel> model,
          const EngineOptions& options);
+  absl::Status CheckRequest(const GenerationRequest& request,
+                            const SamplingOptions& sampling,
+                            int64_t shared_layers) const;
+  void NoteCache();
 
   std::shared_ptr<const model::LanguageModel> model_;
   EngineOptions options_;
   EngineStatistics statistics_;
   std::unique_ptr<EngineState> state_;
+  std::unique_ptr<GenerationLoop> loop_;  // Of submitted samples.
+  // Of the policy that SetPolicy put in force.
+  std::shared_ptr<const model::LoraAdapter> adapter_;
+  int64_t shared_layers_ = 0;
+  bool other_adapter_ = false;  // Generate or LogProbs has set another one.
 };
 
 }  // namespace mpo::generation

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -407,6 +408,243 @@ TEST_CASE("a stop request ends unfinished samples as cancelled",
                        source.get_token())
             .status()
             .code() == absl::StatusCode::kCancelled);
+}
+
+TEST_CASE("samples have their own sampling options and stop tokens",
+          "[generation]") {
+  auto engine = MakeEngine();
+  auto requests = Requests(3);
+  requests[0].sampling = SamplingOptions{.temperature = 0, .max_new_tokens = 5};
+  std::vector<int32_t> all(97);
+  std::iota(all.begin(), all.end(), 0);
+  requests[1].stop_tokens = all;
+  const auto results = Generate(*engine, requests);
+  CHECK(results[0].tokens.size() == 5);
+  CHECK(results[0].logprobs == std::vector<float>(5, 0.0F));
+  CHECK(results[1].tokens.size() == 1);
+  CHECK(results[1].finish_reason == FinishReason::kStop);
+  CHECK(results[2].tokens.size() == 40);
+}
+
+TEST_CASE(
+    "min_new_tokens bans stop tokens until then, and the log-probs show "
+    "it",
+    "[generation]") {
+  std::vector<int32_t> most(96);  // All but token 96 end a response.
+  std::iota(most.begin(), most.end(), 0);
+  auto engine = MakeEngine({.stop_tokens = most});
+  const auto results =
+      Generate(*engine, Requests(2),
+               {.temperature = 1, .min_new_tokens = 4, .max_new_tokens = 30});
+  for (const auto& result : results) {
+    REQUIRE(result.tokens.size() >= 5);
+    for (int i = 0; i < 4; ++i) {
+      CHECK(result.tokens[i] == 96);
+      CHECK(result.logprobs[i] == Approx(0).margin(1e-6));
+      CHECK(result.untempered_logprobs[i] < -0.1F);
+    }
+    CHECK(result.finish_reason == FinishReason::kStop);
+  }
+}
+
+TEST_CASE("the repetition penalty lowers tokens of prompt and response",
+          "[generation]") {
+  auto engine = MakeEngine();
+  const auto plain = Generate(*engine, Requests(4), {.temperature = 0});
+  const auto punished = Generate(*engine, Requests(4),
+                                 {.temperature = 0, .repetition_penalty = 10});
+  const auto repeats = [&](const std::vector<GenerationResult>& results) {
+    int count = 0;
+    const auto requests = Requests(4);
+    for (size_t i = 0; i < results.size(); ++i) {
+      std::set<int32_t> seen(requests[i].prompt_tokens.begin(),
+                             requests[i].prompt_tokens.end());
+      for (const int32_t token : results[i].tokens)
+        count += seen.insert(token).second ? 0 : 1;
+    }
+    return count;
+  };
+  CHECK(repeats(punished) < repeats(plain));
+  // Untempered log-probs are the model's own, whatever was done to the draw.
+  CheckClose(punished[0].untempered_logprobs,
+             DecoderLogProbs(Requests(4)[0].prompt_tokens, punished[0].tokens,
+                             1.0, nullptr));
+}
+
+TEST_CASE(
+    "top_logprobs lists the likeliest tokens of the model's own "
+    "distribution",
+    "[generation]") {
+  auto engine = MakeEngine();
+  auto requests = Requests(1);
+  requests[0].top_logprobs = 97;
+  const auto result =
+      Generate(*engine, requests, {.temperature = 0.5, .max_new_tokens = 6})[0];
+  REQUIRE(result.top_logprobs.size() == 6);
+  for (size_t i = 0; i < 6; ++i) {
+    const auto& top = result.top_logprobs[i];
+    REQUIRE(top.size() == 97);
+    double total = 0;
+    for (size_t k = 0; k < top.size(); ++k) {
+      total += std::exp(double{top[k].logprob});
+      if (k > 0) CHECK(top[k].logprob <= top[k - 1].logprob);
+      if (top[k].token == result.tokens[i])
+        CHECK(top[k].logprob ==
+              Approx(result.untempered_logprobs[i]).margin(1e-5));
+    }
+    CHECK(total == Approx(1).margin(1e-4));
+  }
+  requests[0].top_logprobs = 101;
+  CHECK(engine->Generate(requests, {.temperature = 1}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE(
+    "a sample is watched token by token and ends when its watcher says "
+    "so",
+    "[generation]") {
+  auto engine = MakeEngine();
+  auto requests = Requests(2);
+  std::vector<size_t> sizes;
+  requests[0].on_token = [&](const GenerationResult& result) {
+    sizes.push_back(result.tokens.size());
+    return result.tokens.size() < 7;
+  };
+  const auto results = Generate(*engine, requests);
+  CHECK(sizes == std::vector<size_t>{1, 2, 3, 4, 5, 6, 7});
+  CHECK(results[0].tokens.size() == 7);
+  CHECK(results[0].finish_reason == FinishReason::kStop);
+  CHECK(results[1].tokens.size() == 40);
+}
+
+// Submits `requests`, the second half after `later` steps.
+std::vector<GenerationResult> Serve(Engine& engine,
+                                    std::vector<GenerationRequest> requests,
+                                    int later) {
+  std::vector<GenerationResult> results(requests.size());
+  const auto submit = [&](size_t i) {
+    requests[i].sampling =
+        SamplingOptions{.temperature = 1.0, .max_new_tokens = 40};
+    REQUIRE(
+        engine
+            .Submit(requests[i],
+                    [&, i](GenerationResult&& r) { results[i] = std::move(r); })
+            .ok());
+  };
+  for (size_t i = 0; i < requests.size() / 2; ++i) submit(i);
+  for (int step = 0; step < later; ++step) REQUIRE(*engine.Step());
+  for (size_t i = requests.size() / 2; i < requests.size(); ++i) submit(i);
+  CHECK(engine.running() + engine.waiting() > 0);
+  while (*engine.Step()) {
+  }
+  CHECK(engine.running() + engine.waiting() == 0);
+  return results;
+}
+
+TEST_CASE("samples that come while others run get what they would get alone",
+          "[generation]") {
+  const auto expected = Generate(*MakeEngine(), Requests(8));
+  for (const bool interleave : {false, true}) {
+    auto engine = MakeEngine({.max_rows = 5,
+                              .prefill_tokens = 16,
+                              .interleave_prefill = interleave});
+    const auto results = Serve(*engine, Requests(8), 3);
+    for (size_t i = 0; i < results.size(); ++i) {
+      CHECK(results[i].status.ok());
+      CHECK(results[i].tokens == expected[i].tokens);
+    }
+  }
+}
+
+TEST_CASE(
+    "a long prompt does not hold up running samples when prefill is "
+    "interleaved",
+    "[generation]") {
+  auto engine = MakeEngine({.prefill_tokens = 16, .interleave_prefill = true});
+  size_t drawn = 0;
+  GenerationRequest first = Requests(1, 5)[0];
+  first.sampling = SamplingOptions{.temperature = 1.0, .max_new_tokens = 60};
+  first.on_token = [&](const GenerationResult& r) {
+    drawn = r.tokens.size();
+    return true;
+  };
+  REQUIRE(engine->Submit(first, nullptr).ok());
+  REQUIRE(*engine->Step());
+  GenerationRequest second{.id = "long", .prompt_tokens = Prompt(100, 3)};
+  second.sampling = SamplingOptions{.temperature = 1.0, .max_new_tokens = 2};
+  REQUIRE(engine->Submit(second, nullptr).ok());
+  for (size_t step = 0; step < 7; ++step) {  // 100 tokens, 16 a pass.
+    REQUIRE(engine->Step().ok());
+    CHECK(drawn == step + 2);
+  }
+  engine->CancelAll();
+}
+
+TEST_CASE("cancelling a sample leaves the others alone", "[generation]") {
+  auto engine = MakeEngine({.max_rows = 2});
+  std::map<std::string, GenerationResult> results;
+  auto requests = Requests(4);
+  const auto expected = Generate(*MakeEngine(), requests);
+  for (auto& request : requests) {
+    request.sampling =
+        SamplingOptions{.temperature = 1.0, .max_new_tokens = 40};
+    REQUIRE(engine
+                ->Submit(request,
+                         [&](GenerationResult&& r) {
+                           const std::string id = r.id;
+                           results[id] = std::move(r);
+                         })
+                .ok());
+  }
+  for (int i = 0; i < 5; ++i) REQUIRE(*engine->Step());
+  CHECK(absl::IsFailedPrecondition(engine->Generate(requests, {}).status()));
+  engine->Cancel("s0");  // Runs.
+  engine->Cancel("s3");  // Waits.
+  engine->Cancel("nobody");
+  while (*engine->Step()) {
+  }
+  CHECK(results["s0"].finish_reason == FinishReason::kCancelled);
+  CHECK(!results["s0"].tokens.empty());
+  CHECK(results["s3"].finish_reason == FinishReason::kCancelled);
+  CHECK(results["s3"].tokens.empty());
+  CHECK(results["s1"].tokens == expected[1].tokens);
+  CHECK(results["s2"].tokens == expected[2].tokens);
+}
+
+TEST_CASE(
+    "weights change between two passes and the spans tell which drew what",
+    "[generation]") {
+  auto engine = MakeEngine();
+  auto adapter = RandomAdapter();
+  GenerationRequest request = Requests(1)[0];
+  request.sampling = SamplingOptions{.temperature = 0, .max_new_tokens = 20};
+  GenerationResult result;
+  REQUIRE(engine->SetPolicy(nullptr, nullptr, 4).ok());
+  REQUIRE(engine
+              ->Submit(request,
+                       [&](GenerationResult&& r) { result = std::move(r); })
+              .ok());
+  for (int i = 0; i < 8; ++i) REQUIRE(*engine->Step());
+  REQUIRE(engine->SetPolicy(nullptr, adapter, 5).ok());
+  // What is measured in between does not change the policy in force.
+  REQUIRE(engine->LogProbs({{.id = "x", .tokens = Prompt(9)}}).ok());
+  while (*engine->Step()) {
+  }
+  REQUIRE(result.tokens.size() == 20);
+  CHECK(result.spans == std::vector<TokenSpan>{{0, 8, 4}, {8, 20, 5}});
+  const auto base = Generate(*MakeEngine(), {request}, *request.sampling)[0];
+  CHECK(std::equal(base.tokens.begin(), base.tokens.begin() + 8,
+                   result.tokens.begin()));
+  CHECK(base.tokens != result.tokens);
+  // Another model of the same shape, none of another.
+  auto config = TinyConfig();
+  auto other = *model::LanguageModel::Random(config, 8);
+  CHECK(engine->SetPolicy(other, nullptr, 6).ok());
+  config.layers = 2;
+  CHECK(engine->SetPolicy(*model::LanguageModel::Random(config, 8), nullptr, 7)
+            .code() == absl::StatusCode::kInvalidArgument);
+  const auto swapped = Generate(*engine, {request}, *request.sampling)[0];
+  CHECK(swapped.tokens != base.tokens);
 }
 
 TEST_CASE("options out of range are refused", "[generation]") {

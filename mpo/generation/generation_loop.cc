@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
+#include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/model/decoder.h"
@@ -18,277 +19,368 @@ double Seconds(std::chrono::steady_clock::time_point since) {
       .count();
 }
 
+bool Holds(const std::vector<int32_t>& tokens, int32_t token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
+// Finite, so that a row that bans a token is still told from a broken one.
+constexpr float kBanned = -1e30F;
+
 }  // namespace
 
-int64_t GenerationLoop::Active::pages_missing() const {
+int64_t GenerationLoop::Job::pages_missing() const {
   if (pages == nullptr) return pages_needed;
   const int64_t shared =
-      static_cast<int64_t>(group->prompt->size()) / kPageTokens;
+      static_cast<int64_t>(request.prompt_tokens.size()) / kPageTokens;
   return pages_needed - (pages->size() - shared);
 }
 
-GenerationLoop::GenerationLoop(const std::vector<GenerationRequest>& requests,
-                               Settings settings,
+const std::vector<int32_t>& GenerationLoop::Job::StopTokens(
+    const EngineOptions& options, const model::ModelConfig& c) const {
+  if (request.stop_tokens.has_value()) return *request.stop_tokens;
+  return options.stop_tokens.has_value() ? *options.stop_tokens : c.eos_tokens;
+}
+
+GenerationLoop::GenerationLoop(const EngineOptions& options,
                                const model::ModelConfig& config,
                                EngineState& state, EngineStatistics& statistics)
-    : requests_(requests),
-      settings_(std::move(settings)),
+    : options_(options),
       config_(config),
       state_(state),
-      statistics_(statistics),
-      results_(requests.size()) {}
+      statistics_(statistics) {}
 
-void GenerationLoop::Finish(size_t request, FinishReason reason,
+void GenerationLoop::Finish(Job& job, FinishReason reason,
                             absl::Status status) {
-  GenerationResult& result = results_[request];
-  result.finish_reason = reason;
-  result.status = std::move(status);
-  if (settings_.callback != nullptr && *settings_.callback)
-    (*settings_.callback)(result);
+  job.finished = true;
+  job.result.finish_reason = reason;
+  job.result.status = std::move(status);
+  if (job.result.status.ok()) job.result.trunk = std::move(job.trunk);
+  if (job.done) job.done(std::move(job.result));
 }
 
-void GenerationLoop::Enqueue() {
-  std::map<std::vector<int32_t>, Group*> by_prompt;
-  std::vector<std::vector<size_t>> members;
-  std::map<Group*, size_t> index;
-  for (size_t i = 0; i < requests_.size(); ++i) {
-    const GenerationRequest& request = requests_[i];
-    results_[i].id = request.id;
-    absl::Status status =
-        model::CheckTokens(config_, request.prompt_tokens, request.id);
-    const auto length = static_cast<int64_t>(request.prompt_tokens.size());
-    if (status.ok() && length >= config_.context) {
-      status = absl::InvalidArgumentError(
-          absl::StrCat("prompt '", request.id, "' has ", length,
-                       " tokens, which leaves no room ",
-                       "for a response in the context of ", config_.context));
-    }
-    if (!status.ok()) {
-      Finish(i, FinishReason::kFailed, std::move(status));
-      continue;
-    }
-    Group*& group = by_prompt[request.prompt_tokens];
-    if (group == nullptr) {
-      groups_.push_back(std::make_unique<Group>());
-      group = groups_.back().get();
-      group->prompt = &request.prompt_tokens;
-      index[group] = members.size();
-      members.emplace_back();
-    }
-    ++group->waiting;
-    members[index[group]].push_back(i);
+void GenerationLoop::Add(GenerationRequest request, Done done) {
+  if (idle()) {
+    keep_trunk_ = request.keep_trunk;
+    began_ = std::chrono::steady_clock::now();
   }
-  for (size_t g = 0; g < members.size(); ++g) {
-    for (size_t request : members[g])
-      waiting_.emplace_back(request, groups_[g].get());
+  auto job = std::make_unique<Job>();
+  job->request = std::move(request);
+  job->done = std::move(done);
+  job->result.id = job->request.id;
+  const std::vector<int32_t>& prompt = job->request.prompt_tokens;
+  absl::Status status = model::CheckTokens(config_, prompt, job->request.id);
+  const auto length = static_cast<int64_t>(prompt.size());
+  if (status.ok() && length >= config_.context) {
+    status = absl::InvalidArgumentError(absl::StrCat(
+        "prompt '", job->request.id, "' has ", length,
+        " tokens, which leaves no room for a response in the context of ",
+        config_.context));
   }
+  if (!status.ok()) return Finish(*job, FinishReason::kFailed, status);
+  job->length = length;
+  job->limit = std::min<int64_t>(job->request.sampling->max_new_tokens,
+                                 config_.context - length);
+  // The last token drawn is never run, so it needs no place.
+  job->pages_needed = PagesFor(length + job->limit - 1) - length / kPageTokens;
+  if (job->request.sampling->repetition_penalty != 1) {
+    for (const int32_t token : prompt) {
+      if (!Holds(job->seen, token)) job->seen.push_back(token);
+    }
+  }
+  // Behind the last waiting sample of the same prompt, so that they share its
+  // prefill; else at the end.
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if ((*it)->group->prompt != prompt) continue;
+    job->group = (*it)->group;
+    ++job->group->waiting;
+    waiting_.insert(it.base(), std::move(job));
+    return;
+  }
+  job->group = std::make_shared<Group>();
+  job->group->prompt = prompt;
+  job->group->waiting = 1;
+  waiting_.push_back(std::move(job));
 }
 
-std::vector<GenerationLoop::Group*> GenerationLoop::Admit() {
-  std::vector<Group*> fresh;
+void GenerationLoop::Admit() {
   int64_t missing = 0;
-  for (const Active& active : active_) missing += active.pages_missing();
+  for (const auto& job : active_) missing += job->pages_missing();
   while (!waiting_.empty() &&
-         static_cast<int>(active_.size()) < settings_.max_rows) {
-    const auto [request, group] = waiting_.front();
-    const auto prompt = static_cast<int64_t>(group->prompt->size());
-    Active active;
-    active.request = request;
-    active.group = group;
-    active.length = prompt;
-    active.limit = std::min<int64_t>(settings_.sampling.max_new_tokens,
-                                     config_.context - prompt);
-    // The last token drawn is never run, so it needs no place.
-    active.pages_needed =
-        PagesFor(prompt + active.limit - 1) - prompt / kPageTokens;
-    const int64_t prompt_pages = group->pages == nullptr ? PagesFor(prompt) : 0;
-    const int64_t needed = active.pages_needed + prompt_pages;
+         static_cast<int>(active_.size()) < options_.max_rows) {
+    Job& job = *waiting_.front();
+    Group& group = *job.group;
+    const auto prompt = static_cast<int64_t>(group.prompt.size());
+    const int64_t needed =
+        job.pages_needed + (group.pages == nullptr ? PagesFor(prompt) : 0);
     if (needed > state_.cache.free_pages() - missing) {
-      if (!active_.empty()) break;  // Room comes when a sample finishes.
-      waiting_.pop_front();
-      if (--group->waiting == 0) group->pages.reset();
-      Finish(request, FinishReason::kFailed,
+      if (!active_.empty()) return;  // Room comes when a sample finishes.
+      --group.waiting;
+      Finish(job, FinishReason::kFailed,
              absl::ResourceExhaustedError(
-                 absl::StrCat("sample '", requests_[request].id, "' needs ",
-                              needed, " pages of key-value ", "cache, ",
+                 absl::StrCat("sample '", job.request.id, "' needs ", needed,
+                              " pages of key-value cache, ",
                               state_.cache.free_pages(), " are free")));
+      waiting_.pop_front();
       continue;
     }
-    if (group->pages == nullptr) {
-      group->pages = std::make_unique<PageTable>(state_.cache);
-      if (!group->pages->Reserve(prompt)) break;
-      fresh.push_back(group);
+    if (group.pages == nullptr) {
+      group.pages = std::make_unique<PageTable>(state_.cache);
+      if (!group.pages->Reserve(prompt)) return;
+      if (keep_trunk_ > 0) group.trunk.resize(prompt * config_.hidden_size);
     }
-    missing += active.pages_needed;
+    missing += job.pages_needed;
+    active_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
-    active_.push_back(std::move(active));
   }
-  return fresh;
 }
 
-bool GenerationLoop::Prefill(const std::vector<Group*>& groups) {
-  const auto start = std::chrono::steady_clock::now();
-  std::vector<InputToken> tokens;
-  for (Group* group : groups) {
-    const int64_t hidden = config_.hidden_size;
-    const size_t size = group->prompt->size();
-    if (settings_.keep_trunk > 0) group->trunk.resize(size * hidden);
-    for (size_t i = 0; i < size; ++i) {
-      tokens.push_back({.token = (*group->prompt)[i],
-                        .row = {static_cast<int32_t>(i), group->pages->pages()},
-                        .wanted = i + 1 == size,
-                        .trunk = group->trunk.empty()
-                                     ? nullptr
-                                     : group->trunk.data() + i * hidden});
+void GenerationLoop::AppendPrompts(int64_t budget,
+                                   std::vector<InputToken>& tokens,
+                                   std::vector<Group*>& completed) {
+  const int64_t hidden = config_.hidden_size;
+  for (const auto& job : active_) {
+    if (job->group == nullptr || job->group->ready()) continue;
+    Group& group = *job->group;
+    while (budget > 0 && !group.ready()) {
+      const int64_t at = group.prefilled++;
+      tokens.push_back({.token = group.prompt[at],
+                        .row = {static_cast<int32_t>(at), group.pages->pages()},
+                        .wanted = group.ready(),
+                        .trunk = keep_trunk_ > 0
+                                     ? group.trunk.data() + at * hidden
+                                     : nullptr});
+      --budget;
     }
+    if (group.ready()) completed.push_back(&group);
+    if (budget == 0) return;
   }
-  const int64_t vocabulary = config_.vocab_size;
-  const bool complete = state_.RunAll(
-      tokens, {.keep = settings_.keep_trunk}, settings_.prefill_tokens,
-      settings_.stop, [&](int first, int count, const float* logits) {
-        for (int i = 0; i < count; ++i) {
-          const float* row = logits + i * vocabulary;
-          groups[first + i]->logits.assign(row, row + vocabulary);
-        }
-      });
-  statistics_.prompt_tokens += static_cast<int64_t>(tokens.size());
-  statistics_.prefill_seconds += Seconds(start);
-  return complete;
 }
 
-void GenerationLoop::ForkNew() {
-  size_t first = active_.size();
-  while (first > 0 && active_[first - 1].pages == nullptr) --first;
-  std::vector<const float*> logits;
-  for (size_t i = first; i < active_.size(); ++i) {
-    Active& active = active_[i];
-    active.pages = active.group->pages->Fork(active.length);
-    if (active.pages == nullptr) {
-      // Admit has set the pages aside, so only a defect leads here.
-      active.finished = true;
-      Finish(active.request, FinishReason::kFailed,
+void GenerationLoop::AppendDecodes(std::vector<InputToken>& tokens,
+                                   std::vector<Job*>& rows) {
+  for (const auto& job : active_) {
+    if (job->pages == nullptr || job->finished) continue;
+    if (!job->pages->Reserve(job->length + 1)) {
+      Finish(*job, FinishReason::kFailed,
              absl::InternalError("key-value cache pages were counted wrongly"));
-    }
-    if (settings_.keep_trunk > 0) {
-      active.trunk = std::make_shared<Trunk>(
-          Trunk{settings_.keep_trunk, active.group->trunk});
-    }
-    logits.push_back(active.group->logits.data());
-  }
-  DrawTokens(first, logits);
-  for (size_t i = first; i < active_.size(); ++i) {
-    Group& group = *active_[i].group;
-    if (--group.waiting > 0) continue;
-    group.pages.reset();
-    group.logits = {};
-    group.trunk = {};
-  }
-}
-
-void GenerationLoop::DrawTokens(size_t first,
-                                const std::vector<const float*>& logits) {
-  std::vector<Draw> draws(logits.size());
-  for (size_t i = 0; i < draws.size(); ++i) {
-    const size_t request = active_[first + i].request;
-    draws[i].logits = logits[i];
-    draws[i].seed = requests_[request].seed;
-    draws[i].counter = results_[request].tokens.size();
-  }
-  SampleRows(settings_.sampling, config_.vocab_size, draws.data(),
-             static_cast<int>(draws.size()), at::get_num_threads());
-  for (size_t i = 0; i < draws.size(); ++i) {
-    Active& active = active_[first + i];
-    if (active.finished) continue;
-    GenerationResult& result = results_[active.request];
-    if (!draws[i].finite) {
-      active.finished = true;
-      Finish(active.request, FinishReason::kFailed,
-             absl::DataLossError(absl::StrCat(
-                 "sample '", result.id, "': NaN or infinite logits ",
-                 "at response token ", result.tokens.size())));
       continue;
     }
-    result.tokens.push_back(draws[i].token);
-    result.logprobs.push_back(draws[i].logprob);
-    result.untempered_logprobs.push_back(draws[i].untempered);
-    ++statistics_.generated_tokens;
-    const auto& stops = settings_.stop_tokens;
-    const bool stopped =
-        std::find(stops.begin(), stops.end(), draws[i].token) != stops.end();
-    if (stopped || static_cast<int64_t>(result.tokens.size()) >= active.limit) {
-      active.finished = true;
-      result.trunk = std::move(active.trunk);
-      Finish(active.request,
-             stopped ? FinishReason::kStop : FinishReason::kLength);
-    }
-  }
-}
-
-void GenerationLoop::DecodeStep() {
-  const auto start = std::chrono::steady_clock::now();
-  std::vector<InputToken> tokens;
-  for (Active& active : active_) {
-    if (!active.pages->Reserve(active.length + 1)) {
-      active.finished = true;
-      Finish(active.request, FinishReason::kFailed,
-             absl::InternalError("key-value cache pages were counted wrongly"));
-    }
-  }
-  DropFinished();
-  if (active_.empty()) return;
-  for (Active& active : active_) {
     InputToken token{
-        .token = results_[active.request].tokens.back(),
-        .row = {static_cast<int32_t>(active.length), active.pages->pages()},
+        .token = job->result.tokens.back(),
+        .row = {static_cast<int32_t>(job->length), job->pages->pages()},
         .wanted = true};
-    if (active.trunk != nullptr) {
-      std::vector<float>& inputs = active.trunk->inputs;
+    if (job->trunk != nullptr) {
+      std::vector<float>& inputs = job->trunk->inputs;
       inputs.resize(inputs.size() + config_.hidden_size);
       token.trunk = inputs.data() + inputs.size() - config_.hidden_size;
     }
     tokens.push_back(token);
-    ++active.length;
+    rows.push_back(job.get());
+    ++job->length;
   }
-  const int rows = state_.forward.Run(tokens, 0, settings_.keep_trunk);
-  const float* all = state_.forward.Logits(0, rows);
+}
+
+void GenerationLoop::RunPass(const std::vector<InputToken>& tokens,
+                             const std::vector<Job*>& rows,
+                             const std::vector<Group*>& completed) {
+  state_.forward.Run(tokens, 0, keep_trunk_);
+  const int64_t vocabulary = config_.vocab_size;
+  const int decodes = static_cast<int>(rows.size());
+  if (decodes > 0) {
+    const float* all = state_.forward.Logits(0, decodes);
+    std::vector<const float*> logits;
+    for (int i = 0; i < decodes; ++i) logits.push_back(all + i * vocabulary);
+    DrawTokens(rows, logits);
+  }
+  const int prompts = static_cast<int>(completed.size());
+  for (int at = 0; at < prompts; at += kLogitRows) {
+    const int count = std::min(kLogitRows, prompts - at);
+    const float* all = state_.forward.Logits(decodes + at, count);
+    for (int i = 0; i < count; ++i) {
+      const float* row = all + i * vocabulary;
+      completed[at + i]->logits.assign(row, row + vocabulary);
+    }
+  }
+}
+
+void GenerationLoop::ForkReady() {
+  std::vector<Job*> fresh;
   std::vector<const float*> logits;
-  for (int i = 0; i < rows; ++i) logits.push_back(all + i * config_.vocab_size);
-  DrawTokens(0, logits);
-  ++statistics_.decode_steps;
-  statistics_.decode_seconds += Seconds(start);
+  std::vector<std::shared_ptr<Group>> groups;
+  for (const auto& job : active_) {
+    if (job->group == nullptr || !job->group->ready()) continue;
+    groups.push_back(std::move(job->group));
+    Group& group = *groups.back();
+    job->pages = group.pages->Fork(job->length);
+    if (job->pages == nullptr) {
+      // Admit has set the pages aside, so only a defect leads here.
+      Finish(*job, FinishReason::kFailed,
+             absl::InternalError("key-value cache pages were counted wrongly"));
+    } else {
+      if (keep_trunk_ > 0)
+        job->trunk = std::make_shared<Trunk>(Trunk{keep_trunk_, group.trunk});
+      fresh.push_back(job.get());
+      logits.push_back(group.logits.data());
+    }
+    --group.waiting;
+  }
+  DrawTokens(fresh, logits);
+  for (const auto& group : groups) {
+    // Samples still waiting for a place share the prompt later.
+    if (group->waiting > 0) continue;
+    group->pages.reset();
+    group->logits = {};
+    group->trunk = {};
+  }
+}
+
+const float* GenerationLoop::Adjusted(Job& job, const float* logits) {
+  const SamplingOptions& sampling = *job.request.sampling;
+  const bool early =
+      static_cast<int64_t>(job.result.tokens.size()) < sampling.min_new_tokens;
+  const bool penalised = sampling.repetition_penalty != 1;
+  if (!early && !penalised) return logits;
+  job.adjusted.assign(logits, logits + config_.vocab_size);
+  if (penalised) {
+    const auto penalty = static_cast<float>(sampling.repetition_penalty);
+    for (const int32_t token : job.seen) {
+      float& logit = job.adjusted[token];
+      logit = logit > 0 ? logit / penalty : logit * penalty;
+    }
+  }
+  if (early) {
+    for (const int32_t token : job.StopTokens(options_, config_)) {
+      if (token >= 0 && token < config_.vocab_size)
+        job.adjusted[token] = kBanned;
+    }
+  }
+  return job.adjusted.data();
+}
+
+void GenerationLoop::DrawTokens(const std::vector<Job*>& jobs,
+                                const std::vector<const float*>& logits) {
+  std::vector<Draw> draws(jobs.size());
+  for (size_t i = 0; i < draws.size(); ++i) {
+    draws[i].raw = logits[i];
+    draws[i].logits = Adjusted(*jobs[i], logits[i]);
+    draws[i].options = &*jobs[i]->request.sampling;
+    draws[i].seed = jobs[i]->request.seed;
+    draws[i].counter = jobs[i]->result.tokens.size();
+  }
+  SampleRows(config_.vocab_size, draws.data(), static_cast<int>(draws.size()),
+             at::get_num_threads());
+  for (size_t i = 0; i < draws.size(); ++i) Accept(*jobs[i], draws[i]);
+}
+
+void GenerationLoop::Accept(Job& job, const Draw& draw) {
+  GenerationResult& result = job.result;
+  if (!draw.finite) {
+    return Finish(job, FinishReason::kFailed,
+                  absl::DataLossError(absl::StrCat(
+                      "sample '", result.id, "': NaN or infinite logits ",
+                      "at response token ", result.tokens.size())));
+  }
+  if (statistics_.generated_tokens++ == 0)
+    statistics_.first_token_seconds = Seconds(began_);
+  result.tokens.push_back(draw.token);
+  result.logprobs.push_back(draw.logprob);
+  result.untempered_logprobs.push_back(draw.untempered);
+  const int size = static_cast<int>(result.tokens.size());
+  if (!result.spans.empty() && result.spans.back().policy_version == version_) {
+    result.spans.back().end = size;
+  } else {
+    result.spans.push_back({size - 1, size, version_});
+  }
+  if (job.request.top_logprobs > 0) AddTopLogprobs(job, draw);
+  if (job.request.sampling->repetition_penalty != 1 &&
+      !Holds(job.seen, draw.token)) {
+    job.seen.push_back(draw.token);
+  }
+  const bool last = Holds(job.StopTokens(options_, config_), draw.token);
+  const bool go_on = !job.request.on_token || job.request.on_token(result);
+  if (last || !go_on) return Finish(job, FinishReason::kStop);
+  if (size >= job.limit) Finish(job, FinishReason::kLength);
+}
+
+void GenerationLoop::AddTopLogprobs(Job& job, const Draw& draw) {
+  const auto count = static_cast<size_t>(
+      std::min<int64_t>(job.request.top_logprobs, config_.vocab_size));
+  std::vector<int32_t> tokens(config_.vocab_size);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  const float* logits = draw.raw;
+  std::partial_sort(tokens.begin(), tokens.begin() + count, tokens.end(),
+                    [&](int32_t a, int32_t b) {
+                      return logits[a] != logits[b] ? logits[a] > logits[b]
+                                                    : a < b;
+                    });
+  // ln p = logit - (logit of the drawn token - its ln p).
+  const float shift = logits[draw.token] - draw.untempered;
+  std::vector<TokenLogprob>& top = job.result.top_logprobs.emplace_back();
+  for (size_t i = 0; i < count; ++i)
+    top.push_back({tokens[i], logits[tokens[i]] - shift});
+}
+
+bool GenerationLoop::Step() {
+  Admit();
+  DropFinished();
+  if (active_.empty()) return !waiting_.empty();
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<InputToken> tokens;
+  std::vector<Job*> rows;
+  std::vector<Group*> completed;
+  if (options_.interleave_prefill) AppendDecodes(tokens, rows);
+  const size_t decodes = tokens.size();
+  AppendPrompts(options_.prefill_tokens, tokens, completed);
+  const auto prompts = static_cast<int64_t>(tokens.size() - decodes);
+  if (tokens.empty()) AppendDecodes(tokens, rows);
+  if (!tokens.empty()) RunPass(tokens, rows, completed);
+  ForkReady();
+  DropFinished();
+  statistics_.prompt_tokens += prompts;
+  if (!rows.empty()) ++statistics_.decode_steps;
+  (prompts > 0 ? statistics_.prefill_seconds : statistics_.decode_seconds) +=
+      Seconds(start);
+  return !idle();
 }
 
 void GenerationLoop::DropFinished() {
-  std::erase_if(active_, [](const Active& active) { return active.finished; });
+  std::erase_if(active_, [](const auto& job) { return job->finished; });
 }
 
-void GenerationLoop::CancelAll() {
-  for (const Active& active : active_)
-    Finish(active.request, FinishReason::kCancelled);
-  for (const auto& [request, group] : waiting_)
-    Finish(request, FinishReason::kCancelled);
+void GenerationLoop::Leave(Job& job, FinishReason reason,
+                           const absl::Status& status) {
+  if (job.group != nullptr && --job.group->waiting == 0)
+    job.group->pages.reset();
+  Finish(job, reason, status);
+}
+
+void GenerationLoop::Cancel(std::string_view id) {
+  for (const auto& job : active_) {
+    if (!job->finished && job->request.id == id)
+      Leave(*job, FinishReason::kCancelled);
+  }
+  DropFinished();
+  for (const auto& job : waiting_) {
+    if (job->request.id == id) Leave(*job, FinishReason::kCancelled);
+  }
+  std::erase_if(waiting_, [](const auto& job) { return job->finished; });
+}
+
+void GenerationLoop::LeaveAll(FinishReason reason, const absl::Status& status) {
+  for (const auto& job : active_) {
+    if (!job->finished) Leave(*job, reason, status);
+  }
   active_.clear();
+  for (const auto& job : waiting_) Leave(*job, reason, status);
   waiting_.clear();
 }
 
-std::vector<GenerationResult> GenerationLoop::Run() {
-  Enqueue();
-  while (!waiting_.empty() || !active_.empty()) {
-    if (settings_.stop.stop_requested()) {
-      CancelAll();
-      break;
-    }
-    const size_t before = active_.size();
-    const std::vector<Group*> fresh = Admit();
-    if (active_.size() > before) {
-      if (!Prefill(fresh)) continue;
-      ForkNew();
-      DropFinished();
-    }
-    if (!active_.empty()) DecodeStep();
-    DropFinished();
-  }
-  return std::move(results_);
+void GenerationLoop::CancelAll() {
+  LeaveAll(FinishReason::kCancelled, absl::OkStatus());
+}
+
+void GenerationLoop::FailAll(const absl::Status& status) {
+  LeaveAll(FinishReason::kFailed, status);
 }
 
 }  // namespace mpo::generation

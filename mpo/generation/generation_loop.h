@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <deque>
+#include <functional>
 #include <memory>
-#include <stop_token>
+#include <string_view>
 #include <vector>
 
 #include "mpo/generation/engine_state.h"
@@ -11,73 +13,108 @@
 
 namespace mpo::generation {
 
-// One call of Engine::Generate: admits samples while there is room, prefills
+// The samples in hand of an Engine: admits them while there is room, prefills
 // each distinct prompt once, decodes everything admitted a token at a time.
+// Samples may come and go between two steps. Throws LibTorch's exceptions.
 class GenerationLoop {
  public:
-  struct Settings {
-    SamplingOptions sampling;
-    int max_rows = 0;
-    int prefill_tokens = 0;
-    int64_t keep_trunk = 0;
-    std::vector<int32_t> stop_tokens;
-    std::stop_token stop;
-    const Engine::Callback* callback = nullptr;
-  };
+  // Sees the result of a sample once, when it is over.
+  using Done = std::function<void(GenerationResult&&)>;
 
   // Everything passed by reference must outlive the loop.
-  GenerationLoop(const std::vector<GenerationRequest>& requests,
-                 Settings settings, const model::ModelConfig& config,
+  GenerationLoop(const EngineOptions& options, const model::ModelConfig& config,
                  EngineState& state, EngineStatistics& statistics);
 
-  // Runs to the end. Throws LibTorch's exceptions.
-  std::vector<GenerationResult> Run();
+  // Takes a sample, whose options have been checked and whose trunk is that of
+  // the samples in hand; `done` of one that cannot run is called at once.
+  void Add(GenerationRequest request, Done done);
+
+  // One pass: waiting samples are admitted, prompts prefilled, every running
+  // sample gets a token. False when no sample is left.
+  bool Step();
+
+  // Ends a sample, or all, as cancelled with what it has.
+  void Cancel(std::string_view id);
+  void CancelAll();
+  // Ends all as failed.
+  void FailAll(const absl::Status& status);
+
+  // Version that tokens drawn from now on carry.
+  void set_version(PolicyVersion version) { version_ = version; }
+  int64_t keep_trunk() const { return keep_trunk_; }
+  bool idle() const { return waiting_.empty() && active_.empty(); }
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t running() const { return static_cast<int64_t>(active_.size()); }
 
  private:
-  // Samples with one prompt.
+  // Samples with one prompt that wait together: it is prefilled once for them.
   struct Group {
-    const std::vector<int32_t>* prompt = nullptr;
-    int waiting = 0;  // Samples not yet forked.
+    std::vector<int32_t> prompt;
+    int waiting = 0;        // Samples not yet forked.
+    int64_t prefilled = 0;  // Prompt tokens that have been run.
     std::unique_ptr<PageTable> pages;
     std::vector<float> logits;  // After the last prompt token.
     std::vector<float> trunk;   // Of the prompt, where a sample asks for it.
+
+    bool ready() const {
+      return prefilled == static_cast<int64_t>(prompt.size());
+    }
   };
-  // A sample that is being decoded.
-  struct Active {
-    size_t request = 0;
-    Group* group = nullptr;
+  // A sample: waiting until it has a place, then active.
+  struct Job {
+    GenerationRequest request;
+    GenerationResult result;
+    Done done;
+    std::shared_ptr<Group> group;      // Null once forked.
     std::unique_ptr<PageTable> pages;  // Null until forked.
     int64_t length = 0;                // Tokens in the cache.
     int64_t limit = 0;                 // New tokens at most.
     int64_t pages_needed = 0;          // Of its own, in the worst case.
     std::shared_ptr<Trunk> trunk;      // Null where not asked for.
+    std::vector<int32_t> seen;         // Distinct tokens, for the penalty.
+    std::vector<float> adjusted;       // Its logits where options change them.
     bool finished = false;
 
     int64_t pages_missing() const;
+    const std::vector<int32_t>& StopTokens(const EngineOptions& options,
+                                           const model::ModelConfig& c) const;
   };
 
-  void Enqueue();
-  // Takes waiting samples into the batch; returns groups to prefill.
-  std::vector<Group*> Admit();
-  bool Prefill(const std::vector<Group*>& groups);
-  void ForkNew();
-  void DecodeStep();
-  // Draws for rows [first, active_.size()) from the given logits.
-  void DrawTokens(size_t first, const std::vector<const float*>& logits);
-  void Finish(size_t request, FinishReason reason,
+  void Admit();
+  // Appends prompt tokens of admitted groups, at most `budget`.
+  void AppendPrompts(int64_t budget, std::vector<InputToken>& tokens,
+                     std::vector<Group*>& completed);
+  void AppendDecodes(std::vector<InputToken>& tokens, std::vector<Job*>& rows);
+  // Runs `tokens`: logits of decode rows give their next tokens, those of
+  // completed prompts are kept by their group.
+  void RunPass(const std::vector<InputToken>& tokens,
+               const std::vector<Job*>& rows,
+               const std::vector<Group*>& completed);
+  // Gives samples of completed prompts their own pages and first token.
+  void ForkReady();
+  // Draws a token for each job from its row of logits.
+  void DrawTokens(const std::vector<Job*>& jobs,
+                  const std::vector<const float*>& logits);
+  // The logits a token is drawn from: penalties and bans applied to a copy.
+  const float* Adjusted(Job& job, const float* logits);
+  void Accept(Job& job, const Draw& draw);
+  void AddTopLogprobs(Job& job, const Draw& draw);
+  void Finish(Job& job, FinishReason reason,
               absl::Status status = absl::OkStatus());
+  void Leave(Job& job, FinishReason reason,
+             const absl::Status& status = absl::OkStatus());
+  void LeaveAll(FinishReason reason, const absl::Status& status);
   void DropFinished();
-  void CancelAll();
 
-  const std::vector<GenerationRequest>& requests_;
-  const Settings settings_;
-  const model::ModelConfig& config_;
+  const EngineOptions& options_;
+  const model::ModelConfig config_;
   EngineState& state_;
   EngineStatistics& statistics_;
-  std::vector<GenerationResult> results_;
-  std::vector<std::unique_ptr<Group>> groups_;
-  std::deque<std::pair<size_t, Group*>> waiting_;
-  std::vector<Active> active_;
+  PolicyVersion version_ = 0;
+  int64_t keep_trunk_ = 0;                       // Of every sample in hand.
+  std::chrono::steady_clock::time_point began_;  // Of the first sample's Add.
+  std::deque<std::unique_ptr<Job>> waiting_;
+  std::vector<std::unique_ptr<Job>> active_;
 };
 
 }  // namespace mpo::generation

@@ -29,6 +29,11 @@ class RaggedForward {
  public:
   explicit RaggedForward(std::shared_ptr<const model::LanguageModel> model);
 
+  // Takes other weights of the same configuration.
+  void SetModel(std::shared_ptr<const model::LanguageModel> model) {
+    model_ = std::move(model);
+  }
+
   // Takes the adapter of the following passes (null = none) in the layout of
   // two thin products a fused projection.
   void SetAdapter(const model::LoraAdapter* adapter);

@@ -90,6 +90,13 @@ void DrawFromAll(Draw& draw, int64_t size, float top, float inverse,
       double{draw.logits[draw.token] - top} * inverse - std::log(total));
 }
 
+// Logit below which min-p drops a token.
+float MinPFloor(const SamplingOptions& options, float top, float inverse) {
+  return options.min_p > 0
+             ? top + static_cast<float>(std::log(options.min_p)) / inverse
+             : -std::numeric_limits<float>::infinity();
+}
+
 // Tokens that may survive the filters, best first.
 void Shortlist(const SamplingOptions& options, const float* logits,
                int64_t size, float top, float inverse,
@@ -108,6 +115,9 @@ void Shortlist(const SamplingOptions& options, const float* logits,
         (1.0 - options.top_p) / static_cast<double>(size) * total;
     if (least > 0) floor = top + static_cast<float>(std::log(least)) / inverse;
   }
+  // With top-k the total that top-p refers to is that of the k, so min-p has to
+  // wait.
+  if (!top_k) floor = std::max(floor, MinPFloor(options, top, inverse));
   for (int64_t i = 0; i < size; ++i) {
     if (logits[i] >= floor) tokens.push_back(static_cast<int32_t>(i));
   }
@@ -137,10 +147,12 @@ void DrawFiltered(const SamplingOptions& options, Draw& draw, int64_t size,
           BlockSum(draw.logits + at, std::min(kBlock, size - at), top, inverse);
     }
   }
+  const float least = MinPFloor(options, top, inverse);
   double kept = 0;
   size_t count = 0;
   while (count < tokens.size() &&
-         (count == 0 || kept < options.top_p * total)) {
+         (count == 0 || (kept < options.top_p * total &&
+                         draw.logits[tokens[count]] >= least))) {
     kept += weight(tokens[count++]);
   }
   const double target = tensor::CounterUniform(draw.seed, draw.counter) * kept;
@@ -170,44 +182,63 @@ absl::Status Validate(const SamplingOptions& options) {
   if (!(options.top_p > 0 && options.top_p <= 1)) {
     return bad("top_p", "above 0, at most 1", options.top_p);
   }
+  if (!(options.min_p >= 0 && options.min_p <= 1)) {
+    return bad("min_p", "0 to 1", options.min_p);
+  }
+  if (!(options.repetition_penalty > 0 && options.repetition_penalty <= 10)) {
+    return bad("repetition_penalty", "above 0, at most 10",
+               options.repetition_penalty);
+  }
   if (options.max_new_tokens < 1)
     return bad("max_new_tokens", "1 or more", options.max_new_tokens);
+  if (options.min_new_tokens < 0 ||
+      options.min_new_tokens > options.max_new_tokens) {
+    return bad("min_new_tokens", "0 to max_new_tokens", options.min_new_tokens);
+  }
   return absl::OkStatus();
 }
 
-void SampleRows(const SamplingOptions& options, int64_t vocabulary, Draw* draws,
-                int rows, int threads) {
+namespace {
+
+void SampleRow(int64_t vocabulary, Draw& draw, std::vector<float>& sums,
+               std::vector<int32_t>& tokens) {
+  const SamplingOptions& options = *draw.options;
   const bool greedy = options.temperature == 0;
-  const bool filtered =
-      (options.top_k > 0 && options.top_k < vocabulary) || options.top_p < 1;
+  const bool filtered = (options.top_k > 0 && options.top_k < vocabulary) ||
+                        options.top_p < 1 || options.min_p > 0;
   const float inverse =
       greedy ? 1.0F : static_cast<float>(1.0 / options.temperature);
+  const Peak peak = FindPeak(draw.logits, vocabulary);
+  draw.finite = peak.finite;
+  if (!peak.finite) return;
+  if (greedy) {
+    draw.token = ArgMax(draw.logits, vocabulary, peak.top);
+    draw.logprob = 0;
+  } else if (filtered) {
+    DrawFiltered(options, draw, vocabulary, peak.top, inverse, tokens);
+  } else {
+    DrawFromAll(draw, vocabulary, peak.top, inverse, sums);
+  }
+  const bool changed = draw.logits != draw.raw;
+  if (!greedy && !filtered && !changed && options.temperature == 1.0) {
+    draw.untempered = draw.logprob;
+    return;
+  }
+  const float top = changed ? FindPeak(draw.raw, vocabulary).top : peak.top;
+  draw.untempered = static_cast<float>(double{draw.raw[draw.token] - top} -
+                                       LogSum(draw.raw, vocabulary, top));
+}
+
+}  // namespace
+
+void SampleRows(int64_t vocabulary, Draw* draws, int rows, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     thread_local std::vector<float> sums;
     thread_local std::vector<int32_t> tokens;
 #pragma omp for schedule(static)
-    for (int i = 0; i < rows; ++i) {
-      Draw& draw = draws[i];
-      const Peak peak = FindPeak(draw.logits, vocabulary);
-      draw.finite = peak.finite;
-      if (!peak.finite) continue;
-      if (greedy) {
-        draw.token = ArgMax(draw.logits, vocabulary, peak.top);
-        draw.logprob = 0;
-      } else if (filtered) {
-        DrawFiltered(options, draw, vocabulary, peak.top, inverse, tokens);
-      } else {
-        DrawFromAll(draw, vocabulary, peak.top, inverse, sums);
-      }
-      if (!greedy && !filtered && options.temperature == 1.0) {
-        draw.untempered = draw.logprob;
-      } else {
-        draw.untempered =
-            static_cast<float>(double{draw.logits[draw.token] - peak.top} -
-                               LogSum(draw.logits, vocabulary, peak.top));
-      }
-    }
+    for (int i = 0; i < rows; ++i)
+      SampleRow(vocabulary, draws[i], sums, tokens);
   }
 }
 

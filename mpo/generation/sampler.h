@@ -10,24 +10,27 @@ namespace mpo::generation {
 
 // One row to draw from and what was drawn.
 struct Draw {
-  const float* logits = nullptr;  // [vocabulary]
+  const float* raw = nullptr;     // [vocabulary] as the model gave them.
+  const float* logits = nullptr;  // [vocabulary] to draw from: raw or a copy
+                                  // with penalties and bans applied.
+  const SamplingOptions* options = nullptr;
   uint64_t seed = 0;
   uint64_t counter = 0;  // Position of the token in its response.
 
   bool finite = false;  // False: NaN or infinite logits; the rest is unset.
   int32_t token = 0;
   float logprob = 0;     // Under the distribution drawn from; 0 when greedy.
-  float untempered = 0;  // At temperature 1 without filters.
+  float untempered = 0;  // Of the raw logits at temperature 1.
 };
 
 // INVALID_ARGUMENT names the option that is out of range.
 absl::Status Validate(const SamplingOptions& options);
 
 // Draws one token a row by the inverse of the cumulative distribution at
-// CounterUniform(seed, counter). Temperature, then top-k, then top-p; equal
-// logits go to the lower token. Pure function of each row; OpenMP over rows.
-void SampleRows(const SamplingOptions& options, int64_t vocabulary, Draw* draws,
-                int rows, int threads);
+// CounterUniform(seed, counter). Temperature, then top-k, then top-p, then
+// min-p; equal logits go to the lower token. Pure function of each row; OpenMP
+// over rows.
+void SampleRows(int64_t vocabulary, Draw* draws, int rows, int threads);
 
 // A token to look up in a row of logits.
 struct Lookup {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/generation/sampler.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
@@ -35,11 +36,12 @@ std::vector<Draw> DrawMany(const std::vector<float>& logits,
                            const SamplingOptions& options, int count) {
   std::vector<Draw> draws(count);
   for (int i = 0; i < count; ++i) {
-    draws[i].logits = logits.data();
+    draws[i].raw = draws[i].logits = logits.data();
+    draws[i].options = &options;
     draws[i].seed = static_cast<uint64_t>(i);
     draws[i].counter = static_cast<uint64_t>(i % 13);
   }
-  SampleRows(options, kVocabulary, draws.data(), count, 2);
+  SampleRows(kVocabulary, draws.data(), count, 2);
   return draws;
 }
 
@@ -113,6 +115,60 @@ TEST_CASE("top-p keeps the smallest set that reaches p", "[sampler]") {
             Approx(std::log(best[draw.token] / kept)).margin(1e-4));
     }
   }
+}
+
+TEST_CASE(
+    "min-p keeps what is at least a share of the likeliest, after top-k "
+    "and top-p",
+    "[sampler]") {
+  const auto logits = Logits();
+  const auto p = Probabilities(logits, 0.7);
+  const double likeliest = *std::max_element(p.begin(), p.end());
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 0.7, .min_p = 0.2},
+        SamplingOptions{.temperature = 0.7, .top_k = 3, .min_p = 0.01},
+        SamplingOptions{.temperature = 0.7, .top_k = 40, .min_p = 0.2},
+        SamplingOptions{.temperature = 0.7, .top_p = 0.95, .min_p = 0.2}}) {
+    std::multimap<double, int, std::greater<>> order;
+    for (int i = 0; i < kVocabulary; ++i) order.emplace(p[i], i);
+    double total = 0;
+    int place = 0;
+    for (const auto& [probability, token] : order) {
+      if (options.top_k > 0 && ++place > options.top_k) break;
+      total += probability;
+    }
+    double reached = 0, kept = 0;
+    std::map<int, double> best;
+    place = 0;
+    for (const auto& [probability, token] : order) {
+      if (options.top_k > 0 && ++place > options.top_k) break;
+      if (reached >= options.top_p * total) break;
+      reached += probability;
+      if (probability < options.min_p * likeliest) continue;
+      best[token] = probability;
+      kept += probability;
+    }
+    REQUIRE(best.size() > 1);
+    for (const Draw& draw : DrawMany(logits, options, 300)) {
+      REQUIRE(best.count(draw.token) == 1);
+      CHECK(draw.logprob ==
+            Approx(std::log(best[draw.token] / kept)).margin(1e-4));
+    }
+  }
+}
+
+TEST_CASE("a draw from changed logits keeps the model's own log-prob",
+          "[sampler]") {
+  const auto raw = Logits();
+  auto changed = raw;
+  changed[11] += 9;
+  SamplingOptions options{.temperature = 1};
+  Draw draw{.raw = raw.data(), .logits = changed.data(), .options = &options};
+  SampleRows(kVocabulary, &draw, 1, 1);
+  CHECK(draw.logprob ==
+        Approx(std::log(Probabilities(changed, 1)[draw.token])).margin(1e-4));
+  CHECK(draw.untempered ==
+        Approx(std::log(Probabilities(raw, 1)[draw.token])).margin(1e-4));
 }
 
 TEST_CASE("greedy takes the first of the largest, with log-prob 0",

@@ -17,13 +17,20 @@ struct SamplingOptions {
   double temperature = 0.7;  // (0, 10]; 0 = greedy.
   int top_k = 0;             // 0 = off.
   double top_p = 1.0;        // (0, 1]; 1 = off.
+  // [0, 1]; 0 = off. Drops tokens below min_p x the likeliest's probability.
+  double min_p = 0;
+  // (0, 10]; 1 = off. Logits of tokens of prompt and response so far are
+  // divided by it where positive, else multiplied (Keskar et al. 2019).
+  double repetition_penalty = 1;
+  int min_new_tokens = 0;    // No stop token before.
   int max_new_tokens = 400;  // >= 1.
   bool operator==(const SamplingOptions&) const = default;
 };
 
 // One (step, prompt, replica) of the plan. The key never changes.
 struct Sample {
-  std::string key;  // 64 hex digits: SHA-256 of run, kind, step, prompt, replica.
+  std::string
+      key;  // 64 hex digits: SHA-256 of run, kind, step, prompt, replica.
   int64_t step = 0;
   int replica = 0;
   uint64_t seed = 0;  // Of this sample's counter-based generator.

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mpo/base/mutex.h"
+#include "mpo/generation/engine.h"
+#include "mpo/text/tokenizer.h"
+
+namespace mpo::serving {
+
+// One sample to generate.
+struct SampleOrder {
+  generation::GenerationRequest request;  // Its sampling options set.
+  std::vector<std::string> stop;          // Strings that end the response.
+};
+
+// A token of a response.
+struct ServedToken {
+  int32_t token = 0;
+  float logprob = 0;  // Of the model's own distribution, nats.
+  std::vector<generation::TokenLogprob> top;
+};
+
+// What has become known since the last look.
+struct SampleNews {
+  std::string text;  // Whole code points, up to the stop string.
+  std::vector<ServedToken> tokens;
+  bool over = false;
+  FinishReason finish_reason = FinishReason::kFailed;  // When over.
+  absl::Status status;                                 // When over.
+};
+
+// The reading end of a sample in hand; dropping it cancels the sample. One
+// thread reads.
+class SampleStream {
+ public:
+  struct State;
+  explicit SampleStream(std::shared_ptr<State> state)
+      : state_(std::move(state)) {}
+  ~SampleStream();
+  SampleStream(const SampleStream&) = delete;
+  SampleStream& operator=(const SampleStream&) = delete;
+
+  // Blocks until there is something new; the last news have `over` set.
+  SampleNews Next();
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+struct WorkerOptions {
+  int max_waiting = 256;  // Samples that may wait for a place, >= 1.
+};
+
+// Owns an engine and the one thread that steps it. Thread-safe.
+class GenerationWorker {
+ public:
+  // The tokenizer must outlive the worker.
+  GenerationWorker(std::unique_ptr<generation::Engine> engine,
+                   const text::Tokenizer& tokenizer,
+                   const WorkerOptions& options);
+  // Ends what is in hand as cancelled.
+  ~GenerationWorker();
+  GenerationWorker(const GenerationWorker&) = delete;
+  GenerationWorker& operator=(const GenerationWorker&) = delete;
+
+  // Takes all orders or none. RESOURCE_EXHAUSTED: the queue is full;
+  // UNAVAILABLE: draining; INVALID_ARGUMENT: an empty prompt or one that leaves
+  // no room in the context, named by the order's id.
+  absl::StatusOr<std::vector<std::unique_ptr<SampleStream>>> Submit(
+      std::vector<SampleOrder> orders) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Takes nothing more and waits until what is in hand is done, at most
+  // `patience`; true when it is.
+  bool Drain(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const model::ModelConfig& config() const { return config_; }
+  int64_t in_hand() const ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  struct Entry {
+    SampleOrder order;
+    std::shared_ptr<SampleStream::State> state;
+  };
+
+  void Run(std::stop_token stop);
+  void Start(Entry entry);
+
+  std::unique_ptr<generation::Engine> engine_;  // Of thread_.
+  const text::Tokenizer& tokenizer_;
+  const WorkerOptions options_;
+  const model::ModelConfig config_;
+  mutable Mutex mu_;
+  CondVar changed_;
+  std::deque<Entry> inbox_ ABSL_GUARDED_BY(mu_);
+  int64_t waiting_ ABSL_GUARDED_BY(mu_) = 0;  // Inbox and engine's queue.
+  int64_t in_hand_ ABSL_GUARDED_BY(mu_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 0;
+  std::jthread thread_;
+};
+
+}  // namespace mpo::serving

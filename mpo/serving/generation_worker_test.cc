@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/serving/generation_worker.h"
+
+#include "mpo/serving/serving_fixture.h"
+
+namespace mpo::serving {
+namespace {
+
+SampleOrder Order(int tokens, uint64_t seed = 1, int prompt = 5) {
+  SampleOrder order;
+  order.request.id = "order";
+  order.request.prompt_tokens.assign(prompt, 'a');
+  order.request.seed = seed;
+  order.request.sampling =
+      SamplingOptions{.temperature = 1.0, .max_new_tokens = tokens};
+  return order;
+}
+
+SampleNews ReadAll(SampleStream& stream) {
+  SampleNews all;
+  while (!all.over) {
+    SampleNews news = stream.Next();
+    all.text += news.text;
+    all.tokens.insert(all.tokens.end(), news.tokens.begin(), news.tokens.end());
+    all.over = news.over;
+    all.finish_reason = news.finish_reason;
+    all.status = news.status;
+  }
+  return all;
+}
+
+std::vector<std::unique_ptr<SampleStream>> Submit(
+    GenerationWorker& worker, std::vector<SampleOrder> orders) {
+  auto streams = worker.Submit(std::move(orders));
+  REQUIRE(streams.ok());
+  return *std::move(streams);
+}
+
+TEST_CASE("samples are told piece by piece and whole in the end", "[serving]") {
+  ServingFixture f;
+  std::vector<SampleOrder> orders;
+  for (uint64_t seed = 0; seed < 6; ++seed) orders.push_back(Order(20, seed));
+  auto streams = Submit(*f.worker, orders);
+  std::vector<std::string> texts;
+  for (auto& stream : streams) {
+    const SampleNews all = ReadAll(*stream);
+    CHECK(all.status.ok());
+    CHECK(all.finish_reason == FinishReason::kLength);
+    REQUIRE(all.tokens.size() == 20);
+    std::vector<int32_t> tokens;
+    for (const ServedToken& token : all.tokens) {
+      tokens.push_back(token.token);
+      CHECK(token.logprob <= 0);
+    }
+    CHECK(all.text == *f.tokenizer->Decode(tokens));
+    texts.push_back(all.text);
+  }
+  CHECK(texts[0] != texts[1]);
+  CHECK(f.worker->in_hand() == 0);
+}
+
+TEST_CASE("a stop string ends a sample and is left out", "[serving]") {
+  ServingFixture f;
+  const SampleNews whole = ReadAll(*Submit(*f.worker, {Order(40)})[0]);
+  const size_t at = whole.text.size() / 2;
+  SampleOrder order = Order(40);
+  order.stop = {whole.text.substr(at, 3)};
+  const SampleNews cut = ReadAll(*Submit(*f.worker, {order})[0]);
+  CHECK(cut.finish_reason == FinishReason::kStop);
+  CHECK(cut.text == whole.text.substr(0, whole.text.find(order.stop[0])));
+  CHECK(cut.tokens.size() < whole.tokens.size());
+}
+
+TEST_CASE("a full queue takes nothing of a request", "[serving]") {
+  ServingFixture f(/*max_rows=*/1, /*max_waiting=*/4);
+  const std::vector<SampleOrder> five(5, Order(4));
+  const absl::Status full = f.worker->Submit(five).status();
+  CHECK(absl::IsResourceExhausted(full));
+  CHECK(f.worker->in_hand() == 0);
+  auto streams = Submit(*f.worker, std::vector<SampleOrder>(4, Order(4)));
+  for (auto& stream : streams) CHECK(ReadAll(*stream).status.ok());
+}
+
+TEST_CASE("a bad prompt is refused before anything is taken", "[serving]") {
+  ServingFixture f;
+  for (const int length : {0, 256, 300}) {
+    const auto streams = f.worker->Submit({Order(4), Order(4, 1, length)});
+    CHECK(streams.status().code() == absl::StatusCode::kInvalidArgument);
+  }
+  SampleOrder bad = Order(4);
+  bad.request.prompt_tokens[0] = text::kTinyVocabSize;
+  CHECK(f.worker->Submit({bad}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  SampleOrder hot = Order(4);
+  hot.request.sampling->temperature = 99;
+  const SampleNews news = ReadAll(*Submit(*f.worker, {hot})[0]);
+  CHECK(news.status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(f.worker->in_hand() == 0);
+}
+
+TEST_CASE("a reader that goes away cancels its sample and no other",
+          "[serving]") {
+  ServingFixture f;
+  auto streams = Submit(*f.worker, {Order(200, 1), Order(200, 2)});
+  streams[0].reset();
+  CHECK(ReadAll(*streams[1]).tokens.size() == 200);
+  CHECK(f.worker->Drain(absl::Seconds(60)));
+}
+
+TEST_CASE("draining finishes what is in hand and takes nothing new",
+          "[serving]") {
+  ServingFixture f;
+  auto streams = Submit(*f.worker, {Order(100)});
+  CHECK(f.worker->Drain(absl::Seconds(60)));
+  CHECK(absl::IsUnavailable(f.worker->Submit({Order(4)}).status()));
+  CHECK(ReadAll(*streams[0]).tokens.size() == 100);
+}
+
+TEST_CASE("a worker that ends tells its readers", "[serving]") {
+  ServingFixture f(/*max_rows=*/1);
+  auto streams = Submit(*f.worker, {Order(240), Order(240)});
+  f.worker.reset();
+  for (auto& stream : streams)
+    CHECK(ReadAll(*stream).finish_reason == FinishReason::kCancelled);
+}
+
+}  // namespace
+}  // namespace mpo::serving

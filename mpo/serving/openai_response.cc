@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/serving/openai_response.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace mpo::serving {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string Event(const Json& json) {
+  return absl::StrCat("data: ", Dump(json), "\n\n");
+}
+
+Json FinishOf(const SampleNews& news) {
+  if (!news.over) return nullptr;
+  return news.finish_reason == FinishReason::kLength ? "length" : "stop";
+}
+
+Json Usage(int64_t prompt_tokens, int64_t completion_tokens) {
+  return {{"prompt_tokens", prompt_tokens},
+          {"completion_tokens", completion_tokens},
+          {"total_tokens", prompt_tokens + completion_tokens}};
+}
+
+}  // namespace
+
+Json ResponseWriter::Head(const char* object) const {
+  return {{"id", id_},
+          {"object", object},
+          {"created", created_},
+          {"model", model_}};
+}
+
+std::string ResponseWriter::TextOf(int32_t token) const {
+  const auto text = tokenizer_.Decode({token}, /*skip_special=*/false);
+  return text.ok() ? *text : "";
+}
+
+Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens) const {
+  if (!logprobs_) return nullptr;
+  if (chat_) {
+    Json content = Json::array();
+    for (const ServedToken& token : tokens) {
+      const auto entry = [&](int32_t id, float logprob) {
+        const std::string text = TextOf(id);
+        Json bytes = Json::array();
+        for (const char c : text) bytes.push_back(static_cast<uint8_t>(c));
+        return Json{{"token", text}, {"logprob", logprob}, {"bytes", bytes}};
+      };
+      Json one = entry(token.token, token.logprob);
+      one["top_logprobs"] = Json::array();
+      for (const auto& top : token.top)
+        one["top_logprobs"].push_back(entry(top.token, top.logprob));
+      content.push_back(std::move(one));
+    }
+    return {{"content", std::move(content)}, {"refusal", nullptr}};
+  }
+  Json json{{"tokens", Json::array()},
+            {"token_logprobs", Json::array()},
+            {"top_logprobs", Json::array()},
+            {"text_offset", Json::array()}};
+  int64_t offset = 0;
+  for (const ServedToken& token : tokens) {
+    const std::string text = TextOf(token.token);
+    json["tokens"].push_back(text);
+    json["token_logprobs"].push_back(token.logprob);
+    json["text_offset"].push_back(offset);
+    offset += static_cast<int64_t>(text.size());
+    Json top = Json::object();
+    for (const auto& one : token.top) top[TextOf(one.token)] = one.logprob;
+    json["top_logprobs"].push_back(std::move(top));
+  }
+  return json;
+}
+
+Json ResponseWriter::Choice(int index, const SampleNews& news) const {
+  Json json{{"index", index}};
+  if (chat_) {
+    json["message"] = {
+        {"role", "assistant"}, {"content", news.text}, {"refusal", nullptr}};
+  } else {
+    json["text"] = news.text;
+  }
+  json["logprobs"] = Logprobs(news.tokens);
+  json["finish_reason"] = FinishOf(news);
+  return json;
+}
+
+Json ResponseWriter::Whole(std::vector<Json> choices, int64_t prompt_tokens,
+                           int64_t completion_tokens) const {
+  Json json = Head(chat_ ? "chat.completion" : "text_completion");
+  json["choices"] = std::move(choices);
+  json["usage"] = Usage(prompt_tokens, completion_tokens);
+  return json;
+}
+
+std::string ResponseWriter::Chunk(int index, const SampleNews& news,
+                                  bool first) const {
+  Json json = Head(chat_ ? "chat.completion.chunk" : "text_completion");
+  Json choice{{"index", index}};
+  if (chat_) {
+    Json delta = Json::object();
+    if (first) delta["role"] = "assistant";
+    if (first || !news.text.empty()) delta["content"] = news.text;
+    choice["delta"] = std::move(delta);
+  } else {
+    choice["text"] = news.text;
+  }
+  choice["logprobs"] = Logprobs(news.tokens);
+  choice["finish_reason"] = FinishOf(news);
+  json["choices"] = Json::array({std::move(choice)});
+  return Event(json);
+}
+
+std::string ResponseWriter::UsageChunk(int64_t prompt_tokens,
+                                       int64_t completion_tokens) const {
+  Json json = Head(chat_ ? "chat.completion.chunk" : "text_completion");
+  json["choices"] = Json::array();
+  json["usage"] = Usage(prompt_tokens, completion_tokens);
+  return Event(json);
+}
+
+HttpError MakeError(int status, const std::string& message,
+                    const std::string& param, const std::string& code) {
+  const char* type = status == 401   ? "authentication_error"
+                     : status == 429 ? "rate_limit_error"
+                     : status >= 500 ? "server_error"
+                                     : "invalid_request_error";
+  Json error{{"message", message},
+             {"type", type},
+             {"param", param.empty() ? Json(nullptr) : Json(param)},
+             {"code", code.empty() ? Json(nullptr) : Json(code)}};
+  return {status, Dump({{"error", std::move(error)}})};
+}
+
+HttpError ErrorOf(const absl::Status& status) {
+  const std::string message(status.message());
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument: {
+      // Messages about a request begin with its key.
+      const size_t colon = message.find(':');
+      const bool key =
+          colon != std::string::npos && colon < 32 && message.find(' ') > colon;
+      return MakeError(400, message, key ? message.substr(0, colon) : "", "");
+    }
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kUnimplemented:
+      return MakeError(400, message, "", "");
+    case absl::StatusCode::kResourceExhausted:
+      return MakeError(429, message, "", "queue_full");
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kCancelled:
+      return MakeError(
+          503, message.empty() ? "the server is shutting down" : message, "",
+          "shutting_down");
+    default:
+      return MakeError(500, message, "", "");
+  }
+}
+
+}  // namespace mpo::serving

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/serving/openai_server.h"
+
+#include <httplib.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/serving/openai_request.h"
+#include "mpo/serving/openai_response.h"
+
+namespace mpo::serving {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// The samples of one request: prompt by prompt, n of each.
+struct Work {
+  CompletionRequest request;
+  std::vector<std::unique_ptr<SampleStream>> streams;
+  int64_t prompt_tokens = 0;
+};
+
+}  // namespace
+
+class OpenAiServer::State {
+ public:
+  State(const OpenAiServerOptions& options, GenerationWorker& worker,
+        const text::Tokenizer& tokenizer,
+        const absl::StatusOr<text::ChatTemplate>& chat, Clock& clock)
+      : options_(options),
+        worker_(worker),
+        tokenizer_(tokenizer),
+        chat_(chat),
+        clock_(clock) {}
+  ~State() { Close(); }
+
+  absl::Status Listen();
+  bool Stop(absl::Duration patience);
+  int port() const { return port_; }
+
+ private:
+  void Routes();
+  bool Admitted(const httplib::Request& request, httplib::Response& response);
+  void Complete(const httplib::Request& request, httplib::Response& response,
+                bool is_chat);
+  absl::StatusOr<Work> Begin(const std::string& body, bool is_chat);
+  absl::StatusOr<std::vector<std::vector<int32_t>>> Prompts(
+      const CompletionRequest& request, bool is_chat) const;
+  void Stream(std::shared_ptr<Work> work,
+              std::shared_ptr<ResponseWriter> writer,
+              httplib::Response& response);
+  void Fail(const HttpError& error, httplib::Response& response) const;
+  void Close();
+
+  const OpenAiServerOptions options_;
+  GenerationWorker& worker_;
+  const text::Tokenizer& tokenizer_;
+  const absl::StatusOr<text::ChatTemplate>& chat_;
+  Clock& clock_;
+  httplib::Server server_;
+  std::atomic<bool> draining_{false};
+  std::atomic<uint64_t> requests_{0};
+  int port_ = 0;
+  std::thread thread_;
+};
+
+absl::Status OpenAiServer::State::Listen() {
+  server_.new_task_queue = [this] {
+    return new httplib::ThreadPool(
+        static_cast<size_t>(std::max(1, options_.connections)));
+  };
+  server_.set_payload_max_length(static_cast<size_t>(options_.max_body_bytes));
+  server_.set_keep_alive_timeout(2);
+  // The library's default would let two servers share a port.
+  server_.set_socket_options([](int socket) {
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+  });
+  Routes();
+  if (options_.port == 0) {
+    port_ = server_.bind_to_any_port(options_.host.c_str());
+  } else if (server_.bind_to_port(options_.host.c_str(), options_.port)) {
+    port_ = options_.port;
+  }
+  if (port_ <= 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen at ", options_.host, ":", options_.port,
+                     "; is the port in use?"));
+  }
+  thread_ = std::thread([this] { server_.listen_after_bind(); });
+  // Its stop() does nothing before it runs.
+  while (!server_.is_running()) std::this_thread::yield();
+  return absl::OkStatus();
+}
+
+void OpenAiServer::State::Routes() {
+  server_.Get("/health", [this](const auto&, httplib::Response& response) {
+    response.status = draining_ ? 503 : 200;
+    response.set_content(draining_ ? "draining\n" : "ok\n", "text/plain");
+  });
+  server_.Get("/v1/models", [this](const auto& request, auto& response) {
+    if (!Admitted(request, response)) return;
+    const Json model{{"id", options_.model_name},
+                     {"object", "model"},
+                     {"created", 0},
+                     {"owned_by", "mpo"}};
+    const Json list{{"object", "list"}, {"data", Json::array({model})}};
+    response.set_content(list.dump(), "application/json");
+  });
+  for (const bool is_chat : {false, true}) {
+    server_.Post(is_chat ? "/v1/chat/completions" : "/v1/completions",
+                 [this, is_chat](const auto& request, auto& response) {
+                   if (Admitted(request, response))
+                     Complete(request, response, is_chat);
+                 });
+  }
+  server_.set_error_handler([this](const auto& request, auto& response) {
+    if (!response.body.empty()) return;
+    Fail(MakeError(response.status,
+                   response.status == 413
+                       ? absl::StrCat("the body is larger than ",
+                                      options_.max_body_bytes, " bytes")
+                       : absl::StrCat(request.method, " ", request.path,
+                                      " is not served"),
+                   "", ""),
+         response);
+  });
+}
+
+bool OpenAiServer::State::Admitted(const httplib::Request& request,
+                                   httplib::Response& response) {
+  if (!options_.api_key.empty() && request.get_header_value("Authorization") !=
+                                       "Bearer " + options_.api_key) {
+    Fail(MakeError(401, "expected the header Authorization: Bearer <key>", "",
+                   "invalid_api_key"),
+         response);
+    return false;
+  }
+  if (draining_) {
+    Fail(ErrorOf(absl::UnavailableError("")), response);
+    return false;
+  }
+  return true;
+}
+
+void OpenAiServer::State::Fail(const HttpError& error,
+                               httplib::Response& response) const {
+  response.status = error.status;
+  if (error.status == 429) {
+    response.set_header("Retry-After",
+                        std::to_string(options_.retry_after_seconds));
+  }
+  response.set_content(error.body, "application/json");
+}
+
+absl::StatusOr<std::vector<std::vector<int32_t>>> OpenAiServer::State::Prompts(
+    const CompletionRequest& request, bool is_chat) const {
+  std::vector<std::vector<int32_t>> prompts;
+  if (is_chat) {
+    if (!chat_.ok()) return chat_.status();
+    MPO_ASSIGN_OR_RETURN(
+        const std::string text,
+        chat_->Render(request.messages, {.default_system_prompt = true}));
+    MPO_ASSIGN_OR_RETURN(prompts.emplace_back(), tokenizer_.Encode(text));
+    return prompts;
+  }
+  for (const auto& prompt : request.prompts) {
+    if (const auto* tokens = std::get_if<std::vector<int32_t>>(&prompt)) {
+      prompts.push_back(*tokens);
+      continue;
+    }
+    MPO_ASSIGN_OR_RETURN(prompts.emplace_back(),
+                         tokenizer_.Encode(std::get<std::string>(prompt),
+                                           /*add_special_tokens=*/true));
+  }
+  return prompts;
+}
+
+absl::StatusOr<Work> OpenAiServer::State::Begin(const std::string& body,
+                                                bool is_chat) {
+  Work work;
+  MPO_ASSIGN_OR_RETURN(work.request, is_chat ? ParseChatRequest(body)
+                                             : ParseCompletionRequest(body));
+  CompletionRequest& request = work.request;
+  if (request.model != options_.model_name) {
+    return absl::NotFoundError(absl::StrCat("the model \"", request.model,
+                                            "\" is not served here, \"",
+                                            options_.model_name, "\" is"));
+  }
+  MPO_ASSIGN_OR_RETURN(const auto prompts, Prompts(request, is_chat));
+  // Without a seed every request gets fresh draws.
+  const uint64_t seed =
+      request.seed.has_value()
+          ? *request.seed
+          : (uint64_t{std::random_device()()} << 32) ^ ++requests_;
+  std::vector<SampleOrder> orders;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    work.prompt_tokens += static_cast<int64_t>(prompts[p].size());
+    for (int i = 0; i < request.n; ++i) {
+      SampleOrder order;
+      order.request.id = absl::StrCat("prompt ", p);
+      order.request.prompt_tokens = prompts[p];
+      order.request.seed = seed + p * request.n + i;
+      order.request.sampling = request.sampling;
+      order.request.top_logprobs = request.top_logprobs;
+      if (!request.max_tokens_set) {
+        order.request.sampling->max_new_tokens =
+            static_cast<int>(worker_.config().context);
+      }
+      order.stop = request.stop;
+      orders.push_back(std::move(order));
+    }
+  }
+  MPO_ASSIGN_OR_RETURN(work.streams, worker_.Submit(std::move(orders)));
+  return work;
+}
+
+void OpenAiServer::State::Complete(const httplib::Request& request,
+                                   httplib::Response& response, bool is_chat) {
+  absl::StatusOr<Work> begun = Begin(request.body, is_chat);
+  if (!begun.ok()) {
+    HttpError error = ErrorOf(begun.status());
+    if (absl::IsNotFound(begun.status())) {
+      error = MakeError(404, std::string(begun.status().message()), "model",
+                        "model_not_found");
+    }
+    return Fail(error, response);
+  }
+  auto work = std::make_shared<Work>(*std::move(begun));
+  auto writer = std::make_shared<ResponseWriter>(
+      tokenizer_, is_chat,
+      absl::StrCat(is_chat ? "chatcmpl-" : "cmpl-", ++requests_),
+      options_.model_name, absl::ToUnixSeconds(clock_.Wall()),
+      work->request.logprobs);
+  if (work->request.stream) return Stream(work, writer, response);
+  std::vector<Json> choices;
+  int64_t completion_tokens = 0;
+  for (size_t i = 0; i < work->streams.size(); ++i) {
+    SampleNews all;
+    while (!all.over) {
+      SampleNews news = work->streams[i]->Next();
+      news.text.insert(0, all.text);
+      news.tokens.insert(news.tokens.begin(),
+                         std::make_move_iterator(all.tokens.begin()),
+                         std::make_move_iterator(all.tokens.end()));
+      all = std::move(news);
+    }
+    if (all.status.ok() && all.finish_reason == FinishReason::kCancelled)
+      all.status = absl::CancelledError("");
+    if (!all.status.ok()) {
+      // The queue was not full: the sample itself could not be held.
+      const bool own = absl::IsResourceExhausted(all.status);
+      return Fail(
+          own ? MakeError(400, std::string(all.status.message()), "", "")
+              : ErrorOf(all.status),
+          response);
+    }
+    completion_tokens += static_cast<int64_t>(all.tokens.size());
+    choices.push_back(writer->Choice(static_cast<int>(i), all));
+  }
+  response.set_content(
+      writer->Whole(std::move(choices), work->prompt_tokens, completion_tokens)
+          .dump(-1, ' ', false, Json::error_handler_t::replace),
+      "application/json");
+}
+
+void OpenAiServer::State::Stream(std::shared_ptr<Work> work,
+                                 std::shared_ptr<ResponseWriter> writer,
+                                 httplib::Response& response) {
+  struct Progress {
+    size_t at = 0;  // Streams are told one after the other.
+    bool first = true;
+    int64_t tokens = 0;
+  };
+  auto progress = std::make_shared<Progress>();
+  response.set_chunked_content_provider(
+      "text/event-stream",
+      [work, writer, progress](size_t, httplib::DataSink& sink) {
+        const auto send = [&](const std::string& text) {
+          return sink.write(text.data(), text.size());
+        };
+        if (progress->at == work->streams.size()) {
+          if (work->request.include_usage)
+            send(writer->UsageChunk(work->prompt_tokens, progress->tokens));
+          send(ResponseWriter::LastEvent());
+          sink.done();
+          return true;
+        }
+        const SampleNews news = work->streams[progress->at]->Next();
+        progress->tokens += static_cast<int64_t>(news.tokens.size());
+        if (news.over && (!news.status.ok() ||
+                          news.finish_reason == FinishReason::kCancelled)) {
+          send(absl::StrCat(
+              "data: ",
+              ErrorOf(news.status.ok() ? absl::CancelledError("") : news.status)
+                  .body,
+              "\n\n"));
+          sink.done();
+          return true;
+        }
+        const bool sent = send(writer->Chunk(static_cast<int>(progress->at),
+                                             news, progress->first));
+        progress->first = news.over;
+        if (news.over) ++progress->at;
+        return sent;
+      });
+}
+
+bool OpenAiServer::State::Stop(absl::Duration patience) {
+  draining_ = true;
+  const bool drained = worker_.Drain(patience);
+  Close();
+  return drained;
+}
+
+void OpenAiServer::State::Close() {
+  if (!thread_.joinable()) return;
+  server_.stop();
+  thread_.join();
+}
+
+absl::StatusOr<std::unique_ptr<OpenAiServer>> OpenAiServer::Start(
+    const OpenAiServerOptions& options, GenerationWorker& worker,
+    const text::Tokenizer& tokenizer,
+    const absl::StatusOr<text::ChatTemplate>& chat, Clock& clock) {
+  auto state = std::make_unique<State>(options, worker, tokenizer, chat, clock);
+  MPO_RETURN_IF_ERROR(state->Listen());
+  return std::unique_ptr<OpenAiServer>(new OpenAiServer(std::move(state)));
+}
+
+OpenAiServer::OpenAiServer(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+OpenAiServer::~OpenAiServer() = default;
+int OpenAiServer::port() const { return state_->port(); }
+bool OpenAiServer::Stop(absl::Duration patience) {
+  return state_->Stop(patience);
+}
+
+}  // namespace mpo::serving
