@@ -27,16 +27,16 @@ struct SampleOrder {
 struct ServedToken {
   int32_t token = 0;
   float logprob = 0;  // Of the model's own distribution, nats.
-  std::vector<generation::TokenLogprob> top;
+  std::vector<generation::TokenLogprob> top = {};
 };
 
 // What has become known since the last look.
 struct SampleNews {
-  std::string text;  // Whole code points, up to the stop string.
-  std::vector<ServedToken> tokens;
+  std::string text = {};  // Whole code points, up to the stop string.
+  std::vector<ServedToken> tokens = {};
   bool over = false;
   FinishReason finish_reason = FinishReason::kFailed;  // When over.
-  absl::Status status;                                 // When over.
+  absl::Status status = {};                            // When over.
 };
 
 // The reading end of a sample in hand; dropping it cancels the sample. One

@@ -18,7 +18,7 @@ constexpr int kMaxSamples = 128;
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxPrompts = 1024;
 
-absl::Status Bad(std::string_view key, std::string_view what) {
+absl::Status Bad(const std::string& key, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(key, ": ", what));
 }
 

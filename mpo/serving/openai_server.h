@@ -16,10 +16,10 @@ namespace mpo::serving {
 
 struct OpenAiServerOptions {
   std::string host = "127.0.0.1";
-  int port = 0;            // 0 = any free one.
-  std::string model_name;  // What clients ask for and /v1/models lists.
-  std::string api_key;     // Empty = none is asked for.
-  int connections = 64;    // Served at a time; more wait.
+  int port = 0;                 // 0 = any free one.
+  std::string model_name = {};  // What clients ask for and /v1/models lists.
+  std::string api_key = {};     // Empty = none is asked for.
+  int connections = 64;         // Served at a time; more wait.
   int64_t max_body_bytes = int64_t{8} << 20;
   int retry_after_seconds = 1;  // Told with a 429.
 };

@@ -192,6 +192,7 @@ TEST_CASE("a client that hangs up frees its place", "[serving]") {
   Json body = Chat(200);
   body["stream"] = true;
   httplib::Client leaving("127.0.0.1", f.server->port());
+  leaving.set_read_timeout(60);
   httplib::Request request;
   request.method = "POST";
   request.path = "/v1/chat/completions";
@@ -212,6 +213,7 @@ TEST_CASE("stopping lets what runs finish and refuses what comes",
   int status = 0;
   std::thread running([&] {
     httplib::Client other("127.0.0.1", f.server->port());
+    other.set_read_timeout(60);
     const auto result =
         other.Post("/v1/chat/completions", body.dump(), "application/json");
     if (result) status = result->status;
