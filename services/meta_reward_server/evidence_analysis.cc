@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,20 @@ double PooledCorrelation(const std::vector<Observation>& baseline,
   return Correlation(a, b);
 }
 
+// Whether the measure that would explain a shift improved by its floor.
+bool Excused(const WatchRule& rule, const std::vector<Observation>& baseline,
+             const std::vector<Observation>& recent) {
+  for (const WatchRule& other : WatchRules()) {
+    if (std::string_view(other.measure) != rule.excuse) continue;
+    const std::vector<double> base = Column(baseline, other.measure);
+    const std::vector<double> now = Column(recent, other.measure);
+    if (base.empty() || now.empty()) return false;
+    return -other.sign * (MomentsOf(now).mean - MomentsOf(base).mean) >=
+           other.floor;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::string Figures(const Shift& shift) {
@@ -68,6 +83,8 @@ std::vector<Shift> FindShifts(const std::vector<Observation>& baseline,
         },
         [](const Observation& row) { return row.share; });
     shift.suspicious = moved >= rule.floor && shift.z >= rules.suspicious_z;
+    shift.excused = shift.suspicious && Excused(rule, baseline, recent);
+    if (shift.excused) shift.suspicious = false;
     shifts.push_back(shift);
   }
   return shifts;

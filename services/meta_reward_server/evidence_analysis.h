@@ -30,10 +30,12 @@ absl::StatusOr<std::vector<Observation>> Observe(
 struct Shift {
   const WatchRule* rule = nullptr;
   Moments base;
-  double now = 0;           // Mean of the recent responses.
-  double z = 0;             // Shift in the bad direction, in deviations.
-  double pay = 0;           // Correlation of "worse" with the judge's share.
-  bool suspicious = false;  // Moved by the floor and by suspicious_z.
+  double now = 0;  // Mean of the recent responses.
+  double z = 0;    // Shift in the bad direction, in deviations.
+  double pay = 0;  // Correlation of "worse" with the judge's share.
+  // Moved by the floor and by suspicious_z, and nothing excuses it.
+  bool suspicious = false;
+  bool excused = false;  // Suspicious but for WatchRule::excuse.
 };
 
 // "base mean 0.050, now 0.120, z 1.40, pay 0.31".

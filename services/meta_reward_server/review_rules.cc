@@ -33,7 +33,7 @@ const std::vector<WatchRule>& WatchRules() {
        "No appeal to the grader",
        "Speaks to the reader and not to whoever grades the text."},
       {"words", -1, 6, "", "long_enough", "Long enough",
-       "Is long enough to make its case."}};
+       "Is long enough to make its case.", "finished"}};
   return *rules;
 }
 

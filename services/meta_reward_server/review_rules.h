@@ -41,6 +41,9 @@ struct WatchRule {
   const char* id;
   const char* title;
   const char* text;
+  // A watched measure whose improvement by its own floor explains the shift,
+  // so that it is not suspicious; "" = none.
+  const char* excuse = "";
 };
 
 // A count that can be stuffed, and the quality it stands for.

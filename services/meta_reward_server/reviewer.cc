@@ -62,7 +62,10 @@ class ReviewSession {
     for (const Shift& shift : shifts_) {
       proposal_.analyses.push_back(absl::StrCat(
           shift.rule->measure, ": ", Figures(shift),
-          shift.suspicious ? "; moved away from the untrained policy" : ""));
+          shift.suspicious ? "; moved away from the untrained policy" : "",
+          shift.excused
+              ? absl::StrCat("; excused, ", shift.rule->excuse, " improved")
+              : ""));
     }
     for (const Shift& shift : shifts_) {
       if (shift.suspicious) suspicious_.push_back(shift);

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+
 #include <map>
 #include <string>
+#include "absl/strings/match.h"
 
 namespace mpo::meta_reward_server {
 namespace {
@@ -176,6 +178,26 @@ TEST_CASE(
   CHECK(widened->weight == 1.0);
   CHECK(Count(proposal, "widen") == 1);
   CHECK(CheckShare(*widened->check, 0.5) > CheckShare(*widened->check, 0.7));
+}
+
+TEST_CASE("Texts that are shorter because they end are not asked to be longer",
+          "[meta]") {
+  const double words = MomentsOf(Column(PlainTexts(32), "words")).mean;
+  const auto shorter = [&](double finished) {
+    auto texts = Changed(PlainTexts(32),
+                         {{"words", words - 12}, {"finished", finished}}, 0.5);
+    // Shorter ones earn more, so that the shift pays.
+    for (size_t i = 0; i < texts.size(); ++i)
+      texts[i].measures["words"] -= static_cast<double>(i % 3) * 4;
+    return MustReview(InitialRubric(), texts);
+  };
+  const double before = MomentsOf(Column(PlainTexts(32), "finished")).mean;
+  const RefinementProposal cut = shorter(before);
+  CHECK(Find(cut.rubric, "long_enough") != nullptr);
+  const RefinementProposal ended = shorter(before + 0.2);
+  CHECK(Find(ended.rubric, "long_enough") == nullptr);
+  CHECK(absl::StrContains(ended.analyses.back(), "words: base mean"));
+  CHECK(absl::StrContains(ended.analyses.back(), "excused, finished improved"));
 }
 
 TEST_CASE("Weights rise only while a shift does not shrink", "[meta]") {
