@@ -126,6 +126,11 @@ GenerationWorker::Submit(std::vector<SampleOrder> orders) {
           config_.context));
     }
   }
+  if (static_cast<int64_t>(orders.size()) > options_.max_waiting) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the request asks for ", orders.size(), " samples, at most ",
+        options_.max_waiting, " are served"));
+  }
   std::vector<std::unique_ptr<SampleStream>> streams;
   MutexLock lock(mu_);
   if (draining_) return absl::UnavailableError("the server is shutting down");

@@ -75,7 +75,8 @@ class GenerationWorker {
 
   // Takes all orders or none. RESOURCE_EXHAUSTED: the queue is full;
   // UNAVAILABLE: draining; INVALID_ARGUMENT: an empty prompt or one that leaves
-  // no room in the context, named by the order's id.
+  // no room in the context, named by the order's id, or more orders than may
+  // wait at all.
   absl::StatusOr<std::vector<std::unique_ptr<SampleStream>>> Submit(
       std::vector<SampleOrder> orders) ABSL_LOCKS_EXCLUDED(mu_);
 

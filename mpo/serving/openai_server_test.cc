@@ -179,6 +179,25 @@ TEST_CASE("a wrong key, a large body and a full queue are told apart",
         413);
   Json body = Chat();
   body["n"] = 3;
+  CHECK(f.Post("/v1/chat/completions", body).first == 400);
+  // One runs, two wait: no room for two more.
+  SampleOrder order;
+  order.request.id = "long";
+  order.request.prompt_tokens = {'a'};
+  order.request.sampling =
+      SamplingOptions{.temperature = 1.0, .max_new_tokens = 250};
+  std::vector<std::unique_ptr<SampleStream>> streams;
+  const auto take = [&](int count) {
+    auto taken = f.worker->Submit(std::vector<SampleOrder>(count, order));
+    REQUIRE(taken.ok());
+    for (auto& stream : *taken) streams.push_back(std::move(stream));
+  };
+  take(1);
+  // Its second token comes after the pass that took it out of the queue.
+  streams[0]->Next();
+  streams[0]->Next();
+  take(2);
+  body["n"] = 2;
   const auto full =
       f.client->Post("/v1/chat/completions", body.dump(), "application/json");
   REQUIRE(full);
