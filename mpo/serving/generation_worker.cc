@@ -175,16 +175,20 @@ void GenerationWorker::Start(Entry entry) {
   request.on_token = [reporter](const generation::GenerationResult& result) {
     return reporter->OnToken(result);
   };
+  // Counted out before it is told, so that a reader who knows the end finds
+  // its place free.
   const absl::Status status =
       engine_->Submit(std::move(request),
                       [this, reporter](generation::GenerationResult&& result) {
+                        Leave();
                         reporter->OnDone(std::move(result));
-                        MutexLock lock(mu_);
-                        --in_hand_;
-                        changed_.NotifyAll();
                       });
   if (status.ok()) return;
+  Leave();
   entry.state->Tell({.over = true, .status = status});
+}
+
+void GenerationWorker::Leave() {
   MutexLock lock(mu_);
   --in_hand_;
   changed_.NotifyAll();

@@ -95,6 +95,7 @@ class GenerationWorker {
 
   void Run(std::stop_token stop);
   void Start(Entry entry);
+  void Leave() ABSL_LOCKS_EXCLUDED(mu_);
 
   std::unique_ptr<generation::Engine> engine_;  // Of thread_.
   const text::Tokenizer& tokenizer_;
