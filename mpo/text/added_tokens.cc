@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/text/bpe.h"
+#include "mpo/text/unicode_classes.h"
 
 namespace mpo::text {
 namespace {
@@ -52,14 +53,9 @@ absl::StatusOr<AddedToken> ParseOne(const json& entry, size_t index) {
   token.content = content.get<std::string>();
   MPO_ASSIGN_OR_RETURN(token.special, Flag(entry, "special", index));
   MPO_ASSIGN_OR_RETURN(token.normalized, Flag(entry, "normalized", index));
-  for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-    MPO_ASSIGN_OR_RETURN(const bool set, Flag(entry, key, index));
-    if (set) {
-      return absl::UnimplementedError(absl::StrCat(where, " \"", token.content,
-                                                   "\" has ", key,
-                                                   ", which is not supported"));
-    }
-  }
+  MPO_ASSIGN_OR_RETURN(token.lstrip, Flag(entry, "lstrip", index));
+  MPO_ASSIGN_OR_RETURN(token.rstrip, Flag(entry, "rstrip", index));
+  MPO_ASSIGN_OR_RETURN(token.single_word, Flag(entry, "single_word", index));
   return token;
 }
 
@@ -88,8 +84,8 @@ absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(const json& list) {
   return tokens;
 }
 
-void TokenFinder::Add(const std::string& content, int32_t id) {
-  ids_[content] = id;
+void TokenFinder::Add(const std::string& content, const AddedToken& token) {
+  tokens_[content] = token;
   auto& lengths = lengths_[static_cast<uint8_t>(content[0])];
   if (std::find(lengths.begin(), lengths.end(), content.size()) ==
       lengths.end()) {
@@ -98,25 +94,45 @@ void TokenFinder::Add(const std::string& content, int32_t id) {
   }
 }
 
+const AddedToken* TokenFinder::Longest(std::string_view whole, size_t at,
+                                       size_t& length) const {
+  for (const size_t size : lengths_[static_cast<uint8_t>(whole[at])]) {
+    if (size > whole.size() - at) continue;
+    const auto found = tokens_.find(std::string(whole.substr(at, size)));
+    if (found == tokens_.end()) continue;
+    length = size;
+    return &found->second;
+  }
+  return nullptr;
+}
+
 void TokenFinder::Walk(std::string_view whole,
                        const std::function<void(std::string_view)>& text,
                        const std::function<void(int32_t)>& token) const {
-  size_t begin = 0;
+  size_t done = 0;
   for (size_t at = 0; at < whole.size();) {
-    size_t taken = 0;
-    for (const size_t length : lengths_[static_cast<uint8_t>(whole[at])]) {
-      if (length > whole.size() - at) continue;
-      const auto found = ids_.find(std::string(whole.substr(at, length)));
-      if (found == ids_.end()) continue;
-      if (at > begin) text(whole.substr(begin, at - begin));
-      token(found->second);
-      taken = length;
-      break;
+    size_t length = 0;
+    const AddedToken* found = Longest(whole, at, length);
+    if (found == nullptr) {
+      ++at;
+      continue;
     }
-    at += taken > 0 ? taken : 1;
-    if (taken > 0) begin = at;
+    size_t begin = at;
+    size_t end = at + length;
+    at = end;
+    if (found->single_word && (EndsWithWord(whole.substr(0, begin)) ||
+                               StartsWithWord(whole.substr(end)))) {
+      continue;
+    }
+    // An earlier token may have taken the spaces already.
+    if (found->lstrip)
+      begin = std::max(done, begin - SpacesAtEnd(whole.substr(0, begin)));
+    if (found->rstrip) end += SpacesAtStart(whole.substr(end));
+    if (begin > done) text(whole.substr(done, begin - done));
+    token(found->id);
+    done = end;
   }
-  if (begin < whole.size()) text(whole.substr(begin));
+  if (done < whole.size()) text(whole.substr(done));
 }
 
 }  // namespace mpo::text

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/text/bpe.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <queue>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/text/utf8.h"
 
@@ -23,15 +25,15 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 // What byte-level models leave at its neutral value.
 absl::Status CheckPlain(const json& spec) {
-  for (const char* key : {"dropout", "continuing_subword_prefix",
-                          "end_of_word_suffix", "byte_fallback"}) {
+  for (const char* key :
+       {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const auto found = spec.find(key);
     if (found == spec.end() || found->is_null() || *found == json(false) ||
         *found == json("") || *found == json(0.0)) {
       continue;
     }
     return absl::UnimplementedError(
-        absl::StrCat("model: ", key, " is set; byte-level bpe has none"));
+        absl::StrCat("model: ", key, " is set, which is not supported"));
   }
   return absl::OkStatus();
 }
@@ -69,26 +71,73 @@ absl::StatusOr<Bpe> Bpe::Parse(const json& spec) {
   }
   MPO_RETURN_IF_ERROR(CheckPlain(spec));
   Bpe bpe;
-  const auto ignore = spec.find("ignore_merges");
-  if (ignore != spec.end() && !ignore->is_null()) {
-    if (!ignore->is_boolean()) {
+  for (const auto& [key, target] :
+       {std::pair("ignore_merges", &bpe.ignore_merges_),
+        std::pair("byte_fallback", &bpe.byte_fallback_)}) {
+    const auto found = spec.find(key);
+    if (found == spec.end() || found->is_null()) continue;
+    if (!found->is_boolean()) {
       return absl::InvalidArgumentError(
-          "model: ignore_merges must be a boolean");
+          absl::StrCat("model: ", key, " must be a boolean"));
     }
-    bpe.ignore_merges_ = ignore->get<bool>();
+    *target = found->get<bool>();
   }
   MPO_RETURN_IF_ERROR(bpe.ReadVocabulary(spec.value("vocab", json())));
   MPO_RETURN_IF_ERROR(bpe.ReadMerges(spec.value("merges", json())));
+  MPO_RETURN_IF_ERROR(bpe.ReadByteIds(spec));
+  return bpe;
+}
+
+absl::Status Bpe::ReadByteIds(const json& spec) {
   const auto unknown = spec.find("unk_token");
   for (int b = 0; b < 256; ++b) {
-    const auto found = bpe.vocabulary_.find(AlphabetOf(b));
-    bpe.byte_ids_[b] = found == bpe.vocabulary_.end() ? -1 : found->second;
-    if (bpe.byte_ids_[b] < 0 && unknown != spec.end() && !unknown->is_null()) {
+    const std::string token =
+        byte_fallback_ ? absl::StrFormat("<0x%02X>", b) : AlphabetOf(b);
+    const auto found = vocabulary_.find(token);
+    byte_ids_[b] = found == vocabulary_.end() ? -1 : found->second;
+    if (byte_ids_[b] >= 0) continue;
+    if (byte_fallback_) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "model: byte_fallback, but vocab lacks \"", token, "\""));
+    }
+    if (unknown != spec.end() && !unknown->is_null()) {
       return absl::UnimplementedError(absl::StrCat(
           "model: unk_token with a vocabulary that lacks byte ", b));
     }
   }
-  return bpe;
+  return absl::OkStatus();
+}
+
+std::optional<uint8_t> Bpe::ByteOf(int32_t id) const {
+  if (!byte_fallback_) return std::nullopt;
+  const auto found = std::find(byte_ids_.begin(), byte_ids_.end(), id);
+  if (found == byte_ids_.end()) return std::nullopt;
+  return static_cast<uint8_t>(found - byte_ids_.begin());
+}
+
+std::vector<int32_t> Bpe::Symbols(std::string_view word) const {
+  std::vector<int32_t> ids;
+  ids.reserve(word.size());
+  for (size_t at = 0; at < word.size();) {
+    size_t length = 1;
+    if (byte_fallback_) {
+      DecodedChar c;
+      DecodeChar(word.substr(at), c);
+      length = static_cast<size_t>(c.length);
+      const auto found = vocabulary_.find(std::string(word.substr(at, length)));
+      if (found != vocabulary_.end()) {
+        ids.push_back(found->second);
+        at += length;
+        continue;
+      }
+    }
+    for (const char byte : word.substr(at, length)) {
+      const int32_t id = byte_ids_[static_cast<uint8_t>(byte)];
+      if (id >= 0) ids.push_back(id);
+    }
+    at += length;
+  }
+  return ids;
 }
 
 absl::Status Bpe::ReadVocabulary(const json& vocab) {
@@ -147,8 +196,10 @@ absl::Status Bpe::ReadMerges(const json& merges) {
 
 void Bpe::Encode(std::string_view word, std::vector<int32_t>& ids) const {
   if (ignore_merges_) {
-    std::string key;
-    for (const char c : word) key += AlphabetOf(static_cast<uint8_t>(c));
+    std::string key(byte_fallback_ ? word : std::string_view());
+    if (!byte_fallback_) {
+      for (const char c : word) key += AlphabetOf(static_cast<uint8_t>(c));
+    }
     const auto found = vocabulary_.find(key);
     if (found != vocabulary_.end()) {
       ids.push_back(found->second);
@@ -162,9 +213,7 @@ void Bpe::Encode(std::string_view word, std::vector<int32_t>& ids) const {
   };
   std::vector<Symbol> symbols;
   symbols.reserve(word.size());
-  for (const char c : word) {
-    const int32_t id = byte_ids_[static_cast<uint8_t>(c)];
-    if (id < 0) continue;
+  for (const int32_t id : Symbols(word)) {
     const int at = static_cast<int>(symbols.size());
     symbols.push_back({id, at - 1, at + 1});
   }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/text/tokenizer.h"
 
-#include <utf8proc.h>
-
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/text/json_file.h"
@@ -68,22 +66,6 @@ std::string TypeOf(const json& spec) {
   return type->get<std::string>();
 }
 
-absl::StatusOr<std::string> Nfc(std::string_view text) {
-  utf8proc_uint8_t* out = nullptr;
-  const utf8proc_ssize_t size = utf8proc_map(
-      reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-      static_cast<utf8proc_ssize_t>(text.size()), &out,
-      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  if (size < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("normalisation failed: ", utf8proc_errmsg(size)));
-  }
-  std::string result(reinterpret_cast<const char*>(out),
-                     static_cast<size_t>(size));
-  std::free(out);
-  return result;
-}
-
 }  // namespace
 
 absl::StatusOr<Tokenizer> Tokenizer::Load(const std::filesystem::path& dir) {
@@ -108,17 +90,12 @@ absl::StatusOr<Tokenizer> Tokenizer::Parse(std::string_view tokenizer_json,
   const auto model = root.find("model");
   if (model == root.end()) return absl::InvalidArgumentError("no model");
   MPO_ASSIGN_OR_RETURN(result.bpe_, Bpe::Parse(*model));
-  MPO_RETURN_IF_ERROR(result.ReadNormalizer(root.value("normalizer", json())));
+  MPO_ASSIGN_OR_RETURN(result.normalizer_,
+                       Normalizer::Parse(root.value("normalizer", json())));
+  MPO_RETURN_IF_ERROR(result.ReadDecoder(root));
   MPO_RETURN_IF_ERROR(result.ReadTokens(root));
-  MPO_ASSIGN_OR_RETURN(result.pre_tokenizer_, PreTokenizer::Parse(root.value(
-                                                  "pre_tokenizer", json())));
   MPO_RETURN_IF_ERROR(
       result.ReadPostProcessor(root.value("post_processor", json())));
-  const json decoder = root.value("decoder", json());
-  if (TypeOf(decoder) != "ByteLevel") {
-    return absl::UnimplementedError(absl::StrCat(
-        "decoder: type \"", TypeOf(decoder), "\", only ByteLevel is known"));
-  }
   if (eos_ids.empty()) return absl::InvalidArgumentError("no end token");
   for (const int32_t id : eos_ids) {
     if (id < 0 || id >= result.vocab_size()) {
@@ -153,43 +130,58 @@ absl::Status Tokenizer::ReadTokens(const json& root) {
   }
   bytes_.resize(texts.size());
   special_.resize(texts.size());
+  is_byte_.resize(texts.size());
   for (const auto& [id, token] : texts) {
     if (static_cast<size_t>(id) >= texts.size()) {
       return absl::InvalidArgumentError(
           absl::StrCat("token ids must be 0 to ", texts.size() - 1,
                        ", each once; there is id ", id));
     }
-    bytes_[id] = BytesOfAlphabet(token).value_or(token);
+    const auto byte = bpe_.ByteOf(id);
+    is_byte_[id] = byte.has_value();
+    if (byte.has_value()) {
+      bytes_[id] = std::string(1, static_cast<char>(*byte));
+    } else if (!decoder_.byte_level) {
+      bytes_[id] =
+          decoder_.replaced.empty()
+              ? token
+              : absl::StrReplaceAll(
+                    token, {{decoder_.replaced, decoder_.replacement}});
+    } else {
+      bytes_[id] = BytesOfAlphabet(token).value_or(token);
+    }
   }
   for (const AddedToken& token : added) {
     special_[token.id] = token.special;
     added_ids_[token.content] = token.id;
     std::string content = token.content;
-    if (token.normalized && nfc_) {
-      MPO_ASSIGN_OR_RETURN(content, Nfc(content));
+    if (token.normalized) {
+      MPO_ASSIGN_OR_RETURN(content, normalizer_.Apply(content));
+      if (content.empty()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "added token ", token.id, " is normalised to nothing"));
+      }
     }
-    (token.normalized ? normalized_tokens_ : raw_tokens_)
-        .Add(content, token.id);
+    (token.normalized ? normalized_tokens_ : raw_tokens_).Add(content, token);
   }
   return absl::OkStatus();
 }
 
-absl::Status Tokenizer::ReadNormalizer(const json& spec) {
-  if (spec.is_null()) return absl::OkStatus();
-  const std::string type = TypeOf(spec);
-  if (type == "NFC") {
-    nfc_ = true;
-    return absl::OkStatus();
+absl::Status Tokenizer::ReadDecoder(const json& root) {
+  const bool fallback = bpe_.byte_fallback();
+  const json pre_tokenizer = root.value("pre_tokenizer", json());
+  if (!fallback || !pre_tokenizer.is_null()) {
+    MPO_ASSIGN_OR_RETURN(pre_tokenizer_, PreTokenizer::Parse(pre_tokenizer));
   }
-  if (type == "Sequence" && spec.contains("normalizers") &&
-      spec["normalizers"].is_array()) {
-    for (const json& step : spec["normalizers"]) {
-      MPO_RETURN_IF_ERROR(ReadNormalizer(step));
-    }
+  MPO_ASSIGN_OR_RETURN(decoder_,
+                       TokenDecoder::Parse(root.value("decoder", json())));
+  if (fallback != decoder_.byte_level &&
+      (!fallback || pre_tokenizer.is_null())) {
     return absl::OkStatus();
   }
   return absl::UnimplementedError(
-      absl::StrCat("normalizer: type \"", type, "\", known are NFC and none"));
+      "decoder, pre_tokenizer and model: known are ByteLevel, ByteLevel and "
+      "byte_fallback false, or ByteFallback, null and byte_fallback true");
 }
 
 absl::Status Tokenizer::ReadPostProcessor(const json& spec) {
@@ -269,8 +261,9 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(
   raw_tokens_.Walk(
       text,
       [&](std::string_view piece) {
-        if (!nfc_) return normalized_tokens_.Walk(piece, words, keep);
-        const auto normal = Nfc(piece);
+        if (normalizer_.empty())
+          return normalized_tokens_.Walk(piece, words, keep);
+        const auto normal = normalizer_.Apply(piece);
         if (!normal.ok()) return status.Update(normal.status());
         normalized_tokens_.Walk(*normal, words, keep);
       },
@@ -311,18 +304,55 @@ bool Tokenizer::IsSpecial(int32_t id) const {
   return id >= 0 && id < vocab_size() && special_[id];
 }
 
+bool Tokenizer::IsByte(int32_t id) const {
+  return id >= 0 && id < vocab_size() && is_byte_[id];
+}
+
 absl::StatusOr<std::string> IncrementalDecoder::Push(int32_t id) {
   MPO_ASSIGN_OR_RETURN(const std::string bytes, tokenizer_.BytesOf(id));
   std::string text;
   if (skip_special_ && tokenizer_.IsSpecial(id)) return text;
+  if (!tokenizer_.decoder().byte_level) return PushFallback(id, bytes);
   pending_ += bytes;
   DrainUtf8(pending_, /*final=*/false, text);
   return text;
 }
 
+std::string IncrementalDecoder::PushFallback(int32_t id,
+                                             const std::string& bytes) {
+  if (tokenizer_.IsByte(id)) {
+    pending_ += bytes;
+    return "";
+  }
+  std::string text = EndOfRun() + bytes;
+  if (at_start_ && !text.empty()) {
+    at_start_ = false;
+    if (tokenizer_.decoder().strip_space && text[0] == ' ') text.erase(0, 1);
+  }
+  return text;
+}
+
+std::string IncrementalDecoder::EndOfRun() {
+  std::string run = std::move(pending_);
+  pending_.clear();
+  if (!FirstInvalidUtf8(run).has_value()) return run;
+  std::string text;
+  for (size_t i = 0; i < run.size(); ++i) text += "\uFFFD";
+  return text;
+}
+
 std::string IncrementalDecoder::Finish() {
   std::string text;
-  DrainUtf8(pending_, /*final=*/true, text);
+  if (tokenizer_.decoder().byte_level) {
+    DrainUtf8(pending_, /*final=*/true, text);
+    return text;
+  }
+  text = EndOfRun();
+  if (at_start_ && tokenizer_.decoder().strip_space && !text.empty() &&
+      text[0] == ' ') {
+    text.erase(0, 1);
+  }
+  at_start_ = true;
   return text;
 }
 

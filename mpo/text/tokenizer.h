@@ -14,13 +14,16 @@
 #include "absl/types/span.h"
 #include "mpo/text/added_tokens.h"
 #include "mpo/text/bpe.h"
+#include "mpo/text/normalizer.h"
 #include "mpo/text/pre_tokenizer.h"
+#include "mpo/text/token_decoder.h"
 
 namespace mpo::text {
 
-// Byte-level BPE as a Hugging Face tokenizer.json describes it: added tokens,
-// normaliser (none or NFC), pre-tokenizer, merges, template post-processor,
-// byte-level decoder. Files are untrusted. Immutable, so thread-safe; movable.
+// BPE as a Hugging Face tokenizer.json describes it, byte-level or over
+// characters with byte_fallback: added tokens, normaliser, pre-tokenizer (none
+// with byte_fallback), merges, template post-processor, decoder. Files are
+// untrusted. Immutable, so thread-safe; movable.
 class Tokenizer {
  public:
   static constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
@@ -58,6 +61,9 @@ class Tokenizer {
   std::optional<int32_t> IdOf(const std::string& token) const;
 
   bool IsSpecial(int32_t id) const;
+  // A byte token of byte_fallback.
+  bool IsByte(int32_t id) const;
+  const TokenDecoder& decoder() const { return decoder_; }
   // Number of ids, added tokens included. A model's own vocab_size may be
   // larger (padding), never smaller.
   int vocab_size() const { return static_cast<int>(bytes_.size()); }
@@ -66,25 +72,29 @@ class Tokenizer {
 
  private:
   absl::Status ReadTokens(const nlohmann::json& root);
-  absl::Status ReadNormalizer(const nlohmann::json& spec);
+  absl::Status ReadDecoder(const nlohmann::json& root);
   absl::Status ReadPostProcessor(const nlohmann::json& spec);
   absl::Status ReadTemplate(const nlohmann::json& spec);
 
   Bpe bpe_;
   PreTokenizer pre_tokenizer_;
-  bool nfc_ = false;
+  Normalizer normalizer_;
+  TokenDecoder decoder_;
   TokenFinder raw_tokens_;         // Found in the text as given.
   TokenFinder normalized_tokens_;  // Found after normalisation.
   std::unordered_map<std::string, int32_t> added_ids_;
   std::vector<std::string> bytes_;  // By id.
   std::vector<bool> special_;       // By id.
+  std::vector<bool> is_byte_;       // By id: a byte of byte_fallback.
   std::vector<int32_t> prefix_;     // Added by the post-processor.
   std::vector<int32_t> suffix_;
   std::vector<int32_t> eos_ids_;
 };
 
 // Turns ids into text as they come; what it has emitted is always whole code
-// points. Not thread-safe; the tokenizer must outlive it.
+// points. With byte_fallback a run of byte tokens is held until it ends, as
+// only then is it known whether it is text. Not thread-safe; the tokenizer must
+// outlive it.
 class IncrementalDecoder {
  public:
   explicit IncrementalDecoder(const Tokenizer& tokenizer,
@@ -98,8 +108,12 @@ class IncrementalDecoder {
   std::string Finish();
 
  private:
+  std::string PushFallback(int32_t id, const std::string& bytes);
+  std::string EndOfRun();
+
   const Tokenizer& tokenizer_;
   const bool skip_special_;
+  bool at_start_ = true;  // With byte_fallback: nothing was emitted yet.
   std::string pending_;
 };
 

@@ -51,6 +51,51 @@ std::string_view StandIn(char kind, int length) {
   return length == 3 ? "\u200B" : "\U0001F600";
 }
 
+bool IsSpace(char32_t c) {
+  return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 ||
+         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+bool IsWord(char32_t c) {
+  // Symbols that Unicode calls alphabetic: letters in circles and squares.
+  if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+      (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189) ||
+      c == 0x200C || c == 0x200D) {
+    return true;
+  }
+  if (const Range* range = Find(c)) return range->kind != 'O';
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return false;
+  }
+}
+
+char32_t FirstChar(std::string_view text) {
+  DecodedChar c;
+  DecodeChar(text, c);
+  return c.code_point;
+}
+
+// Offset of the last character of a text that is not empty.
+size_t LastChar(std::string_view text) {
+  size_t at = text.size() - 1;
+  while (at > 0 && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) --at;
+  return at;
+}
+
 }  // namespace
 
 bool IsNumber(char32_t c) {
@@ -64,6 +109,35 @@ bool IsNumber(char32_t c) {
       utf8proc_category(static_cast<utf8proc_int32_t>(c));
   return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
          category == UTF8PROC_CATEGORY_NO;
+}
+
+bool StartsWithWord(std::string_view text) {
+  return !text.empty() && IsWord(FirstChar(text));
+}
+
+bool EndsWithWord(std::string_view text) {
+  return !text.empty() && IsWord(FirstChar(text.substr(LastChar(text))));
+}
+
+size_t SpacesAtStart(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    DecodedChar c;
+    DecodeChar(text.substr(at), c);
+    if (!IsSpace(c.code_point)) break;
+    at += c.length;
+  }
+  return at;
+}
+
+size_t SpacesAtEnd(std::string_view text) {
+  size_t end = text.size();
+  while (end > 0) {
+    const size_t last = LastChar(text.substr(0, end));
+    if (!IsSpace(FirstChar(text.substr(last)))) break;
+    end = last;
+  }
+  return text.size() - end;
 }
 
 std::string WithKnownClasses(std::string_view text) {
