@@ -69,12 +69,13 @@ absl::StatusOr<Source> FindSource(const ExportOptions& options) {
   if (options.run.empty()) {
     if (options.adapter.empty())
       return absl::InvalidArgumentError("--model needs --adapter");
-    return Source{options.model, options.adapter};
+    return Source{.model = options.model, .weights = options.adapter};
   }
   MPO_ASSIGN_OR_RETURN(
       const config::LoadedConfig loaded,
       config::LoadRunConfig(fs::path(options.run) / "config.resolved.yaml"));
-  Source source{loaded.config.policy().model()};
+  Source source;
+  source.model = loaded.config.policy().model();
   MPO_ASSIGN_OR_RETURN(source.weights, Checkpoint(options.run, options.step));
   source.is_adapter = loaded.config.policy().has_lora();
   return source;
