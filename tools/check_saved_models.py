@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads with transformers and PEFT what mpo/model saved, and compares the logits.
 
-Run by hand, after `build/release/tests/model_test "[save]"`, in a virtual environment with exactly these versions:
+Run by hand, after `build/release/tests/model_test "[.save]"`, in a virtual environment with exactly these versions:
   python3 -m venv venv && venv/bin/pip install torch==2.11.0 transformers==4.51.3 peft==0.15.2
   venv/bin/python tools/check_saved_models.py build/release/saved
 Exit code 1 when a difference is larger than 1e-4 of the largest logit.

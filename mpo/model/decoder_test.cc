@@ -195,7 +195,7 @@ TEST_CASE(
     "a trainable copy gets gradients on every weight and leaves the original "
     "alone",
     "[model]") {
-  auto model = LoadTiny("tiny_qwen2");
+  auto model = LoadTiny(GENERATE("tiny_qwen2", "tiny_qwen3"));
   const std::string digest = *model->Digest();
   auto copy = model->TrainableCopy();
   REQUIRE(copy.ok());
