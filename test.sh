@@ -12,7 +12,7 @@ cmake --preset release -DBUILD_TESTING=ON > /dev/null
 ninja -C build/release
 printf '==> address and undefined-behaviour sanitizer build, without LibTorch\n'
 cmake --preset asan > /dev/null
-libraries=(base logging metrics config rpc store rubric text app judge evaluation)
+libraries=(base logging metrics config rpc store rubric text app judge evaluation model_files)
 ninja -C build/asan "${libraries[@]/%/_test}"
 
 passed=0
@@ -35,5 +35,14 @@ run() {
 }
 run "release" --test-dir build/release -j 1
 run "sanitizers" --test-dir build/asan -j 2 -R "^($(IFS='|'; echo "${libraries[*]}"))_test:"
+printf '==> fuzz targets, 20 s each\n'
+log="$(mktemp)"
+tools/run_fuzzers.sh 20 | tee "$log" || true
+summary="$(grep -oE '^[0-9]+ fuzz targets passed, [0-9]+ failed$' "$log" || true)"
+rm -f "$log"
+# No summary line means the targets were not built.
+read -r good _ _ _ bad _ <<< "${summary:-0 fuzz targets passed, 1 failed}"
+passed=$((passed + good))
+failed=$((failed + bad))
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

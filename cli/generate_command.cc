@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -39,6 +40,7 @@ struct GenerateOptions {
   int batch = 64;
   bool logprobs = false;
   bool no_default_system = false;
+  std::string chat_family;
   int threads = 0;
   bool json = false;
 };
@@ -65,7 +67,8 @@ absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
           tokenizer.Encode(*line.text, /*add_special_tokens=*/true));
     } else {
       if (!chat.has_value()) {
-        MPO_ASSIGN_OR_RETURN(chat, text::ChatTemplate::Load(options.model));
+        MPO_ASSIGN_OR_RETURN(
+            chat, text::ChatTemplate::Load(options.model, options.chat_family));
       }
       MPO_ASSIGN_OR_RETURN(
           const std::string rendered,
@@ -208,6 +211,11 @@ absl::Status Generate(GenerateOptions options) {
   if (!options.adapter.empty()) {
     MPO_ASSIGN_OR_RETURN(adapter,
                          model::LoraAdapter::Load(options.adapter, config));
+    if (adapter->config().dropout > 0) {
+      std::cerr << "note: " << options.adapter << " has lora_dropout "
+                << adapter->config().dropout
+                << "; generation does not apply it\n";
+    }
   }
   generation::EngineOptions engine_options{.max_rows = options.batch};
   engine_options.stop_tokens = tokenizer.eos_ids();
@@ -291,6 +299,11 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_flag("--no-default-system", options->no_default_system,
                     "Render messages without the model's own system turn, as "
                     "training does");
+  command
+      ->add_option("--chat-family", options->chat_family,
+                   "How to render messages, where the model's chat template "
+                   "is not known")
+      ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
   command->add_option("--threads", options->threads, "0 = all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

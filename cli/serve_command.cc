@@ -27,6 +27,7 @@ namespace {
 struct ServeOptions {
   std::string model;
   std::string adapter;
+  std::string chat_family;
   std::string name;
   std::string host = "127.0.0.1";
   int port = 8000;
@@ -58,7 +59,8 @@ absl::Status Serve(const ServeOptions& options) {
   }
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(options.model));
-  const auto chat = text::ChatTemplate::Load(options.model);
+  const auto chat =
+      text::ChatTemplate::Load(options.model, options.chat_family);
   MPO_ASSIGN_OR_RETURN(const auto model,
                        model::LanguageModel::Load(options.model));
   std::shared_ptr<model::LoraAdapter> adapter;
@@ -106,6 +108,11 @@ void AddServeCommand(CLI::App& app, Action& action) {
   command->add_option("--model", options->model, "Hugging Face directory")
       ->required();
   command->add_option("--adapter", options->adapter, "PEFT LoRA directory");
+  command
+      ->add_option("--chat-family", options->chat_family,
+                   "How to render messages, where the model's chat template "
+                   "is not known")
+      ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
   command->add_option("--name", options->name,
                       "Name clients ask for; default: the directory's");
   command->add_option("--host", options->host, "Address to listen at")

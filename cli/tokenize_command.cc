@@ -18,7 +18,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Answers each line of stdin with one line on stdout.
-absl::Status Tokenize(const std::string& model, bool decode) {
+absl::Status Tokenize(const std::string& model, const std::string& family,
+                      bool decode) {
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(model));
   std::optional<text::ChatTemplate> chat;
@@ -42,7 +43,7 @@ absl::Status Tokenize(const std::string& model, bool decode) {
           tokenizer.Encode(*input.text, /*add_special_tokens=*/true));
     } else {
       if (!chat.has_value()) {
-        MPO_ASSIGN_OR_RETURN(chat, text::ChatTemplate::Load(model));
+        MPO_ASSIGN_OR_RETURN(chat, text::ChatTemplate::Load(model, family));
       }
       MPO_ASSIGN_OR_RETURN(
           const std::string rendered,
@@ -61,11 +62,19 @@ void AddTokenizeCommand(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "tokenize", "Turn text into token ids, or back: JSON lines from stdin");
   auto model = std::make_shared<std::string>();
+  auto family = std::make_shared<std::string>();
   auto decode = std::make_shared<bool>(false);
   command->add_option("--model", *model, "Hugging Face directory")->required();
+  command
+      ->add_option("--chat-family", *family,
+                   "How to render messages, where the model's chat template "
+                   "is not known")
+      ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
   command->add_flag("--decode", *decode, "Expect lines with ids");
-  command->callback([model, decode, &action] {
-    action = [model, decode] { return Report(Tokenize(*model, *decode)); };
+  command->callback([model, family, decode, &action] {
+    action = [model, family, decode] {
+      return Report(Tokenize(*model, *family, *decode));
+    };
   });
 }
 

@@ -8,12 +8,14 @@ Run by hand, in a virtual environment with exactly these versions:
 
 mpo/model/testdata/<name>/      config.json, model.safetensors, expected.json: logits of tiny random models
 mpo/model/testdata/peft/        an adapter directory written by PEFT and its logits on tiny_llama
+mpo/model/testdata/peft_head/   another, of a tied lm_head, and its logits on tiny_qwen3
 mpo/generation/testdata/greedy_smollm2.json   token ids in and out of greedy decoding
 """
 import argparse, json, os, pathlib
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch, transformers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM)
 
 assert transformers.__version__ == "4.51.3" and torch.__version__.startswith("2.11.0"), "pinned versions"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,6 +32,14 @@ MODELS = {
                                                   head_dim=16, rope_scaling=dict(rope_type="linear", factor=2.0))),
     "tiny_qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SHAPE, "num_key_value_heads": 1}, tie_word_embeddings=True,
                                                  rope_theta=1000000.0)),
+    # Two of LENGTHS go beyond the original context of 32.
+    "tiny_dynamic": (LlamaForCausalLM, LlamaConfig(**{**SHAPE, "max_position_embeddings": 32, "num_hidden_layers": 1},
+                                                   tie_word_embeddings=True,
+                                                   rope_scaling=dict(rope_type="dynamic", factor=4.0))),
+    "tiny_qwen3": (Qwen3ForCausalLM, Qwen3Config(**SHAPE, head_dim=12, tie_word_embeddings=True, rope_theta=1000000.0)),
+    # Saved as bfloat16 in shards.
+    "tiny_qwen3_bf16": (Qwen3ForCausalLM, Qwen3Config(**{**SHAPE, "num_key_value_heads": 1}, head_dim=10,
+                                                      tie_word_embeddings=False, rope_theta=10000.0)),
 }
 LENGTHS = [1, 7, 33, 51]
 PROMPTS = [
@@ -44,6 +54,16 @@ PLAIN = [
     "Once upon a time", "The quick brown fox", "In the beginning", "def fibonacci(n):", "1 2 3 4 5 6",
     "The meaning of life is", "Dear Sir or Madam,\n", "Water boils at", "To be, or not to be", "# Introduction\n",
 ]
+MORE = [
+    "Who wrote Hamlet?", "Give three tips for sleeping well.", "What is 12 times 11?", "Write a limerick about a cat.",
+    "Explain what a prime number is.", "Name the planets of the solar system.", "How do bees make honey?",
+    "Write one sentence about rain.", "What is the difference between a frog and a toad?", "Define 'irony'.",
+    "Suggest a name for a bakery.", "Why do leaves change colour in autumn?", "Translate 'thank you' into French.",
+    "Write a SQL query that counts rows.", "What should I pack for the beach?", "Tell me a short story about a dragon.",
+    "Is water wet?", "List the primary colours.", "How does a bicycle stay upright?", "What is a haiku?",
+    "Write a thank-you note to a teacher.", "What causes thunder?", "Describe a quiet morning.",
+    "What is the square root of 144?",
+]
 
 
 def tokens_of(n, seed):
@@ -56,7 +76,12 @@ def write_tiny(directory, cls, config):
     with torch.no_grad():
         for name, p in model.named_parameters():  # norms and biases too, or their place would go untested
             p.copy_(torch.randn_like(p) * 0.2 + (1.0 if "norm" in name else 0.0))
-    model.save_pretrained(directory)
+    if directory.name.endswith("_bf16"):
+        model.to(torch.bfloat16).save_pretrained(directory, max_shard_size="20KB")
+        # Read back: the conversion also rounded the rotary frequencies, which no file holds.
+        model = cls.from_pretrained(directory, torch_dtype=torch.float32).eval()
+    else:
+        model.save_pretrained(directory)
     cases = []
     for n in LENGTHS:
         ids = tokens_of(n, n)
@@ -67,11 +92,19 @@ def write_tiny(directory, cls, config):
     return model
 
 
-def write_peft(directory, model):
+PEFT = {  # By the model they are for.
+    "tiny_llama": ("peft", dict(r=3, lora_alpha=5, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"],
+                                layers_to_transform=[1], layers_pattern="layers")),
+    # A tied head, layers that are not the top ones, a dropout that inference does not apply.
+    "tiny_qwen3": ("peft_head", dict(r=4, lora_alpha=6, use_rslora=True, lora_dropout=0.1,
+                                     target_modules=["lm_head", "k_proj", "up_proj"], layers_to_transform=[0])),
+}
+
+
+def write_peft(directory, model, config):
     from peft import LoraConfig, get_peft_model
     torch.manual_seed(7)
-    peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"],
-                                            layers_to_transform=[1], layers_pattern="layers", task_type="CAUSAL_LM"))
+    peft = get_peft_model(model, LoraConfig(**config, task_type="CAUSAL_LM"))
     with torch.no_grad():
         for name, p in peft.named_parameters():
             if "lora_" in name:
@@ -89,6 +122,8 @@ def write_greedy(path, model_dir, new_tokens):
     model = LlamaForCausalLM.from_pretrained(model_dir, torch_dtype=torch.float32).eval()
     texts = [tok.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
              for p in PROMPTS] + PLAIN
+    texts += [tok.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
+              for p in MORE]
     cases = []
     for text in texts:
         ids = tok(text, add_special_tokens=False).input_ids
@@ -108,14 +143,18 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default=str(ROOT / ".deps/models/smollm2-135m-instruct"))
     parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--tiny", action="store_true", help="leave the greedy tokens as they are")
     args = parser.parse_args()
     torch.set_num_threads(2)
     for name, (cls, config) in MODELS.items():
         directory = ROOT / "mpo/model/testdata" / name
         directory.mkdir(parents=True, exist_ok=True)
         model = write_tiny(directory, cls, config)
-        if name == "tiny_llama":
-            write_peft(ROOT / "mpo/model/testdata/peft", model)
+        if name in PEFT:
+            target, lora = PEFT[name]
+            write_peft(ROOT / "mpo/model/testdata" / target, model, lora)
+    if args.tiny:
+        return
     write_greedy(ROOT / "mpo/generation/testdata/greedy_smollm2.json", args.model, args.new_tokens)
 
 

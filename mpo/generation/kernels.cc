@@ -134,6 +134,18 @@ void AttendHeads(const AttentionShape& s, const TokenRow& row, int kv_head,
   }
 }
 
+// out = in / rms(in) * weight; out may be in.
+inline void NormRow(const float* in, const float* weight, float eps, int width,
+                    float* out) {
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int j = 0; j < width; ++j) squares += in[j] * in[j];
+  const float scale =
+      1.0F / std::sqrt(squares / static_cast<float>(width) + eps);
+#pragma omp simd
+  for (int j = 0; j < width; ++j) out[j] = in[j] * scale * weight[j];
+}
+
 void RotateHead(float* head, const float* cos, const float* sin, int half) {
 #pragma omp simd
   for (int i = 0; i < half; ++i) {
@@ -159,28 +171,29 @@ void RmsNormRows(const float* x, const float* weight, float eps, int rows,
                  int width, float* out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int i = 0; i < rows; ++i) {
-    const float* in = x + int64_t{i} * width;
-    float* row = out + int64_t{i} * width;
-    float squares = 0;
-#pragma omp simd reduction(+ : squares)
-    for (int j = 0; j < width; ++j) squares += in[j] * in[j];
-    const float scale =
-        1.0F / std::sqrt(squares / static_cast<float>(width) + eps);
-#pragma omp simd
-    for (int j = 0; j < width; ++j) row[j] = in[j] * scale * weight[j];
+    NormRow(x + int64_t{i} * width, weight, eps, width,
+            out + int64_t{i} * width);
   }
 }
 
 void RotateAndAppend(const AttentionShape& s, const TokenRow* tokens, int rows,
-                     float* qkv, const float* bias, const float* cos,
+                     float* qkv, const HeadInput& input, const float* cos,
                      const float* sin, int64_t layer_offset, int threads) {
   const int half = s.head_dim / 2;
   const int padded = s.padded_dim();
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int i = 0; i < rows; ++i) {
     float* row = qkv + int64_t{i} * s.qkv_size();
-    if (bias != nullptr) {
-      for (int j = 0; j < s.qkv_size(); ++j) row[j] += bias[j];
+    if (input.bias != nullptr) {
+      for (int j = 0; j < s.qkv_size(); ++j) row[j] += input.bias[j];
+    }
+    if (input.q_norm != nullptr) {
+      for (int h = 0; h < s.heads; ++h)
+        NormRow(row + h * s.head_dim, input.q_norm, input.eps, s.head_dim,
+                row + h * s.head_dim);
+      for (int h = s.heads; h < s.heads + s.kv_heads; ++h)
+        NormRow(row + h * s.head_dim, input.k_norm, input.eps, s.head_dim,
+                row + h * s.head_dim);
     }
     const int position = tokens[i].position;
     const float* c = cos + int64_t{position} * half;

@@ -44,12 +44,21 @@ void EmbedRows(const float* table, const int32_t* tokens, int rows, int width,
 void RmsNormRows(const float* x, const float* weight, float eps, int rows,
                  int width, float* out, int threads);
 
-// Adds `bias` (null = none) to rows of q, k, v; rotates q and k by the tables
-// cos and sin ([position][head_dim / 2]); stores k and v in the pages at
-// `layer_offset` floats.
+// What is done to q and k between projection and rotation; null = nothing.
+struct HeadInput {
+  const float* bias = nullptr;    // [q + 2 kv], added to q, k and v.
+  const float* q_norm = nullptr;  // [head_dim] each: RMS norms of every head of
+  const float* k_norm = nullptr;  // q and k, after the bias; both or none.
+  float eps = 0;                  // Of the norms.
+};
+
+// Applies `input` to rows of q, k, v; rotates q and k by the tables cos and sin
+// ([position][head_dim / 2]); stores k and v in the pages at `layer_offset`
+// floats.
 void RotateAndAppend(const AttentionShape& shape, const TokenRow* tokens,
-                     int rows, float* qkv, const float* bias, const float* cos,
-                     const float* sin, int64_t layer_offset, int threads);
+                     int rows, float* qkv, const HeadInput& input,
+                     const float* cos, const float* sin, int64_t layer_offset,
+                     int threads);
 
 // Causal attention of every row over its own sequence up to its position.
 // `qkv` holds q in its first columns; out is [rows, heads * head_dim].

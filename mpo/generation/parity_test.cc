@@ -37,7 +37,7 @@ TEST_CASE("greedy decoding of SmolLM2 equals transformers but for ties",
         {.id = std::to_string(requests.size()),
          .prompt_tokens = item["prompt"].get<std::vector<int32_t>>()});
   }
-  REQUIRE(requests.size() >= 24);
+  REQUIRE(requests.size() == 50);
   const SamplingOptions greedy{.temperature = 0,
                                .max_new_tokens = fixture["max_new_tokens"]};
   auto results = (*engine)->Generate(requests, greedy);
@@ -60,7 +60,8 @@ TEST_CASE("greedy decoding of SmolLM2 equals transformers but for ties",
     REQUIRE(at < gaps.size());
     CHECK(gaps[at] < 1e-3);
   }
-  CHECK(identical >= 24);
+  INFO(identical << " of 50 identical");
+  CHECK(identical >= 48);
 }
 
 }  // namespace

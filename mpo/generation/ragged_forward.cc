@@ -17,27 +17,35 @@ using model::Module;
 
 float* Floats(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
+const float* FloatsOrNull(const at::Tensor& t) {
+  return t.defined() ? t.const_data_ptr<float>() : nullptr;
+}
+
+// One module of a fused projection: its adapter (perhaps none) and its rows.
+struct FusedPart {
+  const model::LoraWeights& weights;
+  int64_t outputs;
+};
+
 // The adapters of modules that share an input and a fused output as one pair:
 // A stacked, B block-diagonal.
 std::optional<std::pair<at::Tensor, at::Tensor>> Stack(
-    const model::LoraAdapter& adapter, int64_t layer,
-    const std::vector<Module>& modules, const std::vector<int64_t>& outputs) {
+    const model::LoraAdapter& adapter, const std::vector<FusedPart>& parts) {
   std::vector<at::Tensor> down;
   int64_t total = 0;
-  for (int64_t size : outputs) total += size;
+  for (const FusedPart& part : parts) total += part.outputs;
   const int64_t rank = adapter.config().rank;
-  at::Tensor up = at::zeros(
-      {total, rank * static_cast<int64_t>(modules.size())}, at::kFloat);
+  at::Tensor up =
+      at::zeros({total, rank * static_cast<int64_t>(parts.size())}, at::kFloat);
   int64_t row = 0;
-  for (size_t i = 0; i < modules.size(); ++i) {
-    const model::LoraWeights& weights = adapter.weights(layer, modules[i]);
-    if (weights.a.defined()) {
-      up.narrow(0, row, outputs[i])
+  for (const FusedPart& part : parts) {
+    if (part.weights.a.defined()) {
+      up.narrow(0, row, part.outputs)
           .narrow(1, rank * static_cast<int64_t>(down.size()), rank)
-          .copy_(weights.b * adapter.scale());
-      down.push_back(weights.a);
+          .copy_(part.weights.b * adapter.scale());
+      down.push_back(part.weights.a);
     }
-    row += outputs[i];
+    row += part.outputs;
   }
   if (down.empty()) return std::nullopt;
   return std::pair(
@@ -67,25 +75,28 @@ RaggedForward::RaggedForward(std::shared_ptr<const model::LanguageModel> model)
 void RaggedForward::SetAdapter(const model::LoraAdapter* adapter) {
   at::NoGradGuard no_grad;
   adapters_.clear();
+  head_adapter_ = {};
   if (adapter == nullptr) return;
   const model::ModelConfig& c = model_->config();
   adapters_.resize(c.layers);
+  auto fill = [&](Thin& thin, const std::vector<FusedPart>& parts) {
+    if (auto pair = Stack(*adapter, parts)) {
+      thin.down = pair->first;
+      thin.up = pair->second;
+    }
+  };
   for (int64_t i = adapter->first_layer(); i < c.layers; ++i) {
-    auto fill = [&](Thin& thin, const std::vector<Module>& modules,
-                    const std::vector<int64_t>& outputs) {
-      if (auto pair = Stack(*adapter, i, modules, outputs)) {
-        thin.down = pair->first;
-        thin.up = pair->second;
-      }
-    };
     LayerAdapter& layer = adapters_[i];
-    fill(layer.qkv, {Module::kQ, Module::kK, Module::kV},
-         {c.q_size(), c.kv_size(), c.kv_size()});
-    fill(layer.o, {Module::kO}, {c.hidden_size});
-    fill(layer.gate_up, {Module::kGate, Module::kUp},
-         {c.intermediate_size, c.intermediate_size});
-    fill(layer.down, {Module::kDown}, {c.hidden_size});
+    fill(layer.qkv, {{adapter->weights(i, Module::kQ), c.q_size()},
+                     {adapter->weights(i, Module::kK), c.kv_size()},
+                     {adapter->weights(i, Module::kV), c.kv_size()}});
+    fill(layer.o, {{adapter->weights(i, Module::kO), c.hidden_size}});
+    fill(layer.gate_up,
+         {{adapter->weights(i, Module::kGate), c.intermediate_size},
+          {adapter->weights(i, Module::kUp), c.intermediate_size}});
+    fill(layer.down, {{adapter->weights(i, Module::kDown), c.hidden_size}});
   }
+  fill(head_adapter_, {{adapter->head(), c.vocab_size}});
 }
 
 void RaggedForward::Grow(int64_t rows, int64_t positions) {
@@ -153,11 +164,13 @@ void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
   Multiply(first(normed_), w.qkv, /*accumulate=*/false, qkv);
   AddAdapter(adapter.qkv, first(normed_), qkv);
   const int64_t offset = index * shape_.page_floats();
-  RotateAndAppend(
-      shape_, rows.data(), n, Floats(qkv_),
-      w.qkv_bias.defined() ? w.qkv_bias.const_data_ptr<float>() : nullptr,
-      cos_.const_data_ptr<float>(), sin_.const_data_ptr<float>(), offset,
-      threads);
+  RotateAndAppend(shape_, rows.data(), n, Floats(qkv_),
+                  {.bias = FloatsOrNull(w.qkv_bias),
+                   .q_norm = FloatsOrNull(w.q_norm),
+                   .k_norm = FloatsOrNull(w.k_norm),
+                   .eps = eps},
+                  cos_.const_data_ptr<float>(), sin_.const_data_ptr<float>(),
+                  offset, threads);
   if (index + 1 == c.layers && static_cast<int>(wanted.size()) < n) {
     // After the last layer's keys and values nothing but the wanted rows
     // matters.
@@ -233,8 +246,9 @@ const float* RaggedForward::Logits(int begin, int count) {
     logits_ = at::empty({count, vocabulary}, at::kFloat);
   }
   at::Tensor out = logits_.narrow(0, 0, count);
-  Multiply(normed_.narrow(0, begin, count), model_->head(),
-           /*accumulate=*/false, out);
+  const at::Tensor rows = normed_.narrow(0, begin, count);
+  Multiply(rows, model_->head(), /*accumulate=*/false, out);
+  AddAdapter(head_adapter_, rows, out);
   return logits_.const_data_ptr<float>();
 }
 

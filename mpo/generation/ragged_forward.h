@@ -78,6 +78,7 @@ class RaggedForward {
   std::shared_ptr<const model::LanguageModel> model_;
   AttentionShape shape_;
   std::vector<LayerAdapter> adapters_;
+  Thin head_adapter_;
   int64_t capacity_ = 0;
   int64_t positions_ = 0;
   int wanted_ = 0;

@@ -42,12 +42,34 @@ double Scale(const LoraAdapter* adapter) {
   return adapter == nullptr ? 1 : adapter->scale();
 }
 
-Rotary MakeRotary(const ModelConfig& config, const at::Tensor& positions) {
-  const at::Tensor frequencies =
-      RotaryFrequencies(config).to(positions.device());
-  const at::Tensor angles =
-      positions.to(at::kFloat).unsqueeze(-1) * frequencies;
+// [head_dim / 2], or [batch, 1, head_dim / 2] where every sequence has its own.
+at::Tensor BatchFrequencies(const ModelConfig& config,
+                            const SequenceBatch& batch) {
+  const at::Device device = batch.positions.device();
+  const bool dynamic = config.rope_scaling.has_value() &&
+                       config.rope_scaling->kind == RopeScaling::Kind::kDynamic;
+  if (!dynamic || batch.positions.size(1) <= config.context)
+    return RotaryFrequencies(config).to(device);
+  const at::Tensor lengths = batch.valid.sum(-1).to(at::kCPU, at::kLong);
+  std::vector<at::Tensor> rows;
+  for (int64_t i = 0; i < lengths.size(0); ++i)
+    rows.push_back(RotaryFrequencies(config, lengths[i].item<int64_t>()));
+  return at::stack(rows).unsqueeze(1).to(device);
+}
+
+Rotary MakeRotary(const ModelConfig& config, const SequenceBatch& batch) {
+  const at::Tensor angles = batch.positions.to(at::kFloat).unsqueeze(-1) *
+                            BatchFrequencies(config, batch);
   return {angles.cos(), angles.sin()};
+}
+
+// Qwen3's norm of every head of q or k, [batch, length, heads * head_dim];
+// `weight` [head_dim], undefined = none.
+at::Tensor NormHeads(const at::Tensor& x, const at::Tensor& weight,
+                     double eps) {
+  if (!weight.defined()) return x;
+  return RmsNorm(x.unflatten(-1, {-1, weight.size(0)}), weight, eps)
+      .flatten(-2);
 }
 
 at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
@@ -67,8 +89,10 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
   const int64_t repeat = c.heads / c.kv_heads;
   const bool causal = !batch.bias.defined();
   const at::Tensor out = at::scaled_dot_product_attention(
-      RotateHeads(parts[0], c.head_dim, 1, &rotary),
-      RotateHeads(parts[1], c.head_dim, repeat, &rotary),
+      RotateHeads(NormHeads(parts[0], w.q_norm, c.rms_norm_eps), c.head_dim, 1,
+                  &rotary),
+      RotateHeads(NormHeads(parts[1], w.k_norm, c.rms_norm_eps), c.head_dim,
+                  repeat, &rotary),
       RotateHeads(parts[2], c.head_dim, repeat, nullptr),
       causal ? std::optional<at::Tensor>()
              : BiasAs(batch.bias, x.scalar_type()),
@@ -92,6 +116,22 @@ at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
   return AdaptedLinear(SiluMul(gate_up), w.down, {},
                        Adapters(adapter, index, {{Module::kDown, 0}}),
                        Scale(adapter));
+}
+
+// rope_theta, or what dynamic NTK makes of it.
+float RotaryBase(const ModelConfig& config, int64_t length) {
+  const auto base = static_cast<float>(config.rope_theta);
+  if (!config.rope_scaling.has_value() ||
+      config.rope_scaling->kind != RopeScaling::Kind::kDynamic ||
+      length <= config.context) {
+    return base;
+  }
+  const auto factor = static_cast<float>(config.rope_scaling->factor);
+  const auto dim = static_cast<float>(config.head_dim);
+  const float stretch =
+      factor * static_cast<float>(length) / static_cast<float>(config.context) -
+      (factor - 1.0F);
+  return base * std::pow(stretch, dim / (dim - 2.0F));
 }
 
 }  // namespace
@@ -165,17 +205,18 @@ absl::StatusOr<SequenceBatch> PadSequences(
   });
 }
 
-at::Tensor RotaryFrequencies(const ModelConfig& config) {
+at::Tensor RotaryFrequencies(const ModelConfig& config, int64_t length) {
   const int64_t half = config.head_dim / 2;
+  const float base = RotaryBase(config, length);
   at::Tensor out = at::empty({half}, at::kFloat);
   for (int64_t i = 0; i < half; ++i) {
     // Float32 steps as in the reference implementation, so that long contexts
     // agree.
     const float exponent =
         static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
-    float frequency =
-        1.0F / std::pow(static_cast<float>(config.rope_theta), exponent);
-    if (config.rope_scaling.has_value()) {
+    float frequency = 1.0F / std::pow(base, exponent);
+    if (config.rope_scaling.has_value() &&
+        config.rope_scaling->kind != RopeScaling::Kind::kDynamic) {
       const RopeScaling& s = *config.rope_scaling;
       const double plain = frequency;
       double scaled = plain / s.factor;
@@ -203,7 +244,7 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
                          int64_t first_layer, int64_t last_layer) {
   const double eps = model.config().rms_norm_eps;
-  const Rotary rotary = MakeRotary(model.config(), batch.positions);
+  const Rotary rotary = MakeRotary(model.config(), batch);
   at::Tensor x = hidden;
   for (int64_t i = first_layer; i < last_layer; ++i) {
     const LayerWeights& w = model.layer(i);
@@ -218,8 +259,19 @@ at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden) {
   return RmsNorm(hidden, model.final_norm(), model.config().rms_norm_eps);
 }
 
-at::Tensor Head(const LanguageModel& model, const at::Tensor& normed) {
-  return at::linear(normed, model.head());
+at::Tensor Head(const LanguageModel& model, const LoraAdapter* adapter,
+                const at::Tensor& normed) {
+  std::vector<LinearAdapter> adapters;
+  if (adapter != nullptr && adapter->head().a.defined())
+    adapters.push_back({adapter->head().a, adapter->head().b, 0});
+  return AdaptedLinear(normed, model.head(), {}, adapters, Scale(adapter));
+}
+
+at::Tensor HeadWeight(const LanguageModel& model, const LoraAdapter* adapter) {
+  if (adapter == nullptr || !adapter->head().a.defined()) return model.head();
+  const LoraWeights& head = adapter->head();
+  return model.head() + at::mm(head.b, head.a * adapter->scale())
+                            .to(model.head().scalar_type());
 }
 
 at::Tensor Forward(const LanguageModel& model, const LoraAdapter* adapter,
@@ -227,7 +279,7 @@ at::Tensor Forward(const LanguageModel& model, const LoraAdapter* adapter,
   const at::Tensor hidden =
       ForwardLayers(model, adapter, Embed(model, batch.tokens), batch, 0,
                     model.config().layers);
-  return Head(model, FinalNorm(model, hidden));
+  return Head(model, adapter, FinalNorm(model, hidden));
 }
 
 }  // namespace mpo::model

@@ -58,16 +58,29 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
 // The norm before the head, on [..., hidden].
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden);
 
-// Logits [..., vocabulary] of hidden states that FinalNorm returned. Select
-// the rows first: logits of a whole batch are large.
-at::Tensor Head(const LanguageModel& model, const at::Tensor& normed);
+// Logits [..., vocabulary] of hidden states that FinalNorm returned, with the
+// adapter's update of the head where it has one (null = the base). Select the
+// rows first: logits of a whole batch are large.
+at::Tensor Head(const LanguageModel& model, const LoraAdapter* adapter,
+                const at::Tensor& normed);
+
+// The matrix [vocabulary, hidden] that Head multiplies by: the model's own, or
+// a new one with the adapter's update added. Gradients reach the adapter.
+at::Tensor HeadWeight(const LanguageModel& model, const LoraAdapter* adapter);
 
 // All of the above: logits [batch, length, vocabulary]. For tests and small
 // models.
 at::Tensor Forward(const LanguageModel& model, const LoraAdapter* adapter,
                    const SequenceBatch& batch);
 
-// Rotary frequencies [head_dim / 2], float32, with the configuration's scaling.
-at::Tensor RotaryFrequencies(const ModelConfig& config);
+// Rotary frequencies [head_dim / 2], float32, with the configuration's scaling,
+// as transformers 4.51 computes them. `length` is the number of tokens of the
+// sequence; only dynamic NTK looks at it, and only where it is larger than
+// config.context: then the base rope_theta becomes
+//   rope_theta * (factor * length / context - (factor - 1))
+//     ^ (head_dim / (head_dim - 2)).
+// ForwardLayers takes each sequence's own length, so what it is batched with
+// does not matter (transformers takes the longest of the batch).
+at::Tensor RotaryFrequencies(const ModelConfig& config, int64_t length = 0);
 
 }  // namespace mpo::model

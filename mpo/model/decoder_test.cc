@@ -60,7 +60,8 @@ TEST_CASE(
     "padding",
     "[model]") {
   for (const char* name :
-       {"tiny_llama", "tiny_llama3", "tiny_linear", "tiny_qwen2"}) {
+       {"tiny_llama", "tiny_llama3", "tiny_linear", "tiny_dynamic",
+        "tiny_qwen2", "tiny_qwen3", "tiny_qwen3_bf16"}) {
     DYNAMIC_SECTION(name) {
       CheckAgainstFixture(*LoadTiny(name), nullptr,
                           kTestdata / name / "expected.json");
@@ -70,15 +71,68 @@ TEST_CASE(
 
 TEST_CASE("an adapter that PEFT wrote gives PEFT's logits, beside and merged",
           "[model]") {
+  for (const auto& [name, base_name, first_layer] :
+       {std::tuple("peft", "tiny_llama", 1),
+        std::tuple("peft_head", "tiny_qwen3", 0)}) {
+    DYNAMIC_SECTION(name) {
+      const auto expected = kTestdata / name / "expected.json";
+      auto base = LoadTiny(base_name);
+      auto adapter = LoraAdapter::Load(kTestdata / name, base->config());
+      INFO(adapter.status().ToString());
+      REQUIRE(adapter.ok());
+      CHECK((*adapter)->first_layer() == first_layer);
+      CheckAgainstFixture(*base, adapter->get(), expected);
+      auto merged = Merge(*base, **adapter);
+      REQUIRE(merged.ok());
+      CheckAgainstFixture(**merged, nullptr, expected);
+      auto back = Unmerge(**merged, **adapter);
+      REQUIRE(back.ok());
+      CheckAgainstFixture(**back, nullptr,
+                          kTestdata / base_name / "expected.json");
+    }
+  }
+}
+
+TEST_CASE("an adapter of a tied head changes the head and not the embedding",
+          "[model]") {
+  at::NoGradGuard no_grad;
   auto base = LoadTiny("tiny_llama");
-  auto adapter = LoraAdapter::Load(kTestdata / "peft", base->config());
-  INFO(adapter.status().ToString());
+  auto adapter = LoraAdapter::Create({.rank = 2, .target_modules = {"lm_head"}},
+                                     base->config(), 3);
   REQUIRE(adapter.ok());
-  CHECK((*adapter)->first_layer() == 1);
-  CheckAgainstFixture(*base, adapter->get(), kTestdata / "peft/expected.json");
+  CHECK((*adapter)->first_layer() == base->config().layers);
+  at::Tensor((*adapter)->head().b).fill_(0.1);
   auto merged = Merge(*base, **adapter);
   REQUIRE(merged.ok());
-  CheckAgainstFixture(**merged, nullptr, kTestdata / "peft/expected.json");
+  CHECK_FALSE((*merged)->config().tie_embeddings);
+  CHECK(at::equal((*merged)->embedding(), base->embedding()));
+  CHECK_FALSE(at::equal((*merged)->head(), base->head()));
+  CHECK(at::equal((*merged)->layer(0).qkv, base->layer(0).qkv));
+  CHECK(at::allclose(HeadWeight(*base, adapter->get()), (*merged)->head()));
+  CHECK(HeadWeight(*base, nullptr).is_same(base->head()));
+  auto batch = PadSequences({{5, 6, 7, 8}});
+  CHECK(at::allclose(Forward(*base, adapter->get(), *batch),
+                     Forward(**merged, nullptr, *batch), 1e-4, 1e-4));
+}
+
+TEST_CASE("dynamic NTK frequencies follow a sequence's own length", "[model]") {
+  at::NoGradGuard no_grad;
+  auto model = LoadTiny("tiny_dynamic");
+  const ModelConfig& c = model->config();
+  CHECK(at::equal(RotaryFrequencies(c, 5), RotaryFrequencies(c)));
+  CHECK(at::equal(RotaryFrequencies(c, c.context), RotaryFrequencies(c)));
+  const at::Tensor longer = RotaryFrequencies(c, c.context + 1);
+  CHECK(longer[0].item<float>() == 1.0F);
+  CHECK(longer[1].item<float>() < RotaryFrequencies(c)[1].item<float>());
+  // Beside a long one, a short sequence gives what it gives alone.
+  std::vector<int32_t> long_one;
+  for (int i = 0; i < 50; ++i) long_one.push_back(i);
+  auto alone = PadSequences({{5, 6, 7}});
+  auto both = PadSequences({{5, 6, 7}, long_one});
+  CHECK(at::allclose(Forward(*model, nullptr, *alone)[0],
+                     Forward(*model, nullptr, *both)[0].narrow(0, 0, 3), 1e-4,
+                     1e-5));
+  CHECK_FALSE(CheckTokens(c, long_one, "p").ok());
 }
 
 TEST_CASE(
@@ -111,7 +165,8 @@ TEST_CASE(
                           *batch, 0, (*adapter)->first_layer());
   }
   auto gradients = [&](const at::Tensor& hidden) {
-    const at::Tensor logits = Head(*model, FinalNorm(*model, hidden));
+    const at::Tensor logits =
+        Head(*model, adapter->get(), FinalNorm(*model, hidden));
     at::log_softmax(logits, -1)
         .masked_select(batch->valid.unsqueeze(-1))
         .square()
@@ -140,7 +195,7 @@ TEST_CASE(
     "a trainable copy gets gradients on every weight and leaves the original "
     "alone",
     "[model]") {
-  auto model = LoadTiny("tiny_qwen2");
+  auto model = LoadTiny(GENERATE("tiny_qwen2", "tiny_qwen3"));
   const std::string digest = *model->Digest();
   auto copy = model->TrainableCopy();
   REQUIRE(copy.ok());
@@ -160,7 +215,8 @@ TEST_CASE(
 TEST_CASE("a model saved and loaded is the same, bit for bit", "[model]") {
   const auto directory =
       std::filesystem::path(MPO_BINARY_DIR) / "model_test_saved";
-  for (const char* name : {"tiny_llama3", "tiny_qwen2"}) {
+  for (const char* name :
+       {"tiny_llama3", "tiny_dynamic", "tiny_qwen2", "tiny_qwen3"}) {
     auto model = LoadTiny(name);
     REQUIRE(model->Save(directory).ok());
     auto back = LanguageModel::Load(directory);
@@ -168,6 +224,27 @@ TEST_CASE("a model saved and loaded is the same, bit for bit", "[model]") {
     REQUIRE(back.ok());
     CHECK((*back)->config() == model->config());
     CHECK(*(*back)->Digest() == *model->Digest());
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("half and bfloat16 files load as float32 with the values they hold",
+          "[model]") {
+  const auto directory =
+      std::filesystem::path(MPO_BINARY_DIR) / "model_test_narrow";
+  for (const at::ScalarType dtype : {at::kHalf, at::kBFloat16}) {
+    auto narrow =
+        LanguageModel::Load(kTestdata / "tiny_qwen3", {.dtype = dtype});
+    REQUIRE(narrow.ok());
+    REQUIRE((*narrow)->Save(directory).ok());
+    auto wide = LanguageModel::Load(directory);
+    INFO(wide.status().ToString());
+    REQUIRE(wide.ok());
+    CHECK((*wide)->dtype() == at::kFloat);
+    CHECK(at::equal((*wide)->layer(1).q_norm,
+                    (*narrow)->layer(1).q_norm.to(at::kFloat)));
+    CHECK(
+        at::equal((*wide)->embedding(), (*narrow)->embedding().to(at::kFloat)));
   }
   std::filesystem::remove_all(directory);
 }

@@ -110,6 +110,10 @@ void LanguageModel::Allocate(const LoadOptions& options) {
     layer.input_norm = at::empty({c.hidden_size}, kind);
     layer.qkv = at::empty({qkv, c.hidden_size}, kind);
     if (c.qkv_bias()) layer.qkv_bias = at::empty({qkv}, kind);
+    if (c.qk_norm()) {
+      layer.q_norm = at::empty({c.head_dim}, kind);
+      layer.k_norm = at::empty({c.head_dim}, kind);
+    }
     layer.o = at::empty({c.hidden_size, c.q_size()}, kind);
     layer.post_norm = at::empty({c.hidden_size}, kind);
     layer.gate_up = at::empty({2 * c.intermediate_size, c.hidden_size}, kind);
@@ -216,6 +220,10 @@ std::vector<NamedTensor> LanguageModel::Parameters() const {
     all.push_back({prefix + "self_attn.qkv_proj.weight", layer.qkv});
     if (layer.qkv_bias.defined())
       all.push_back({prefix + "self_attn.qkv_proj.bias", layer.qkv_bias});
+    if (layer.q_norm.defined()) {
+      all.push_back({prefix + "self_attn.q_norm.weight", layer.q_norm});
+      all.push_back({prefix + "self_attn.k_norm.weight", layer.k_norm});
+    }
     all.push_back({prefix + "self_attn.o_proj.weight", layer.o});
     all.push_back(
         {prefix + "post_attention_layernorm.weight", layer.post_norm});

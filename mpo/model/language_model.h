@@ -22,6 +22,8 @@ struct LayerWeights {
   at::Tensor input_norm;  // [hidden]
   at::Tensor qkv;         // [q + 2 kv, hidden]: rows of q, then k, then v.
   at::Tensor qkv_bias;    // [q + 2 kv]; undefined where the model has none.
+  at::Tensor q_norm;      // [head_dim], for every head of q; undefined where
+  at::Tensor k_norm;      // the model has none (ModelConfig::qk_norm). As k.
   at::Tensor o;           // [hidden, q]
   at::Tensor post_norm;   // [hidden]
   at::Tensor gate_up;     // [2 intermediate, hidden]: rows of gate, then up.

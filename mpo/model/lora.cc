@@ -6,21 +6,17 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/model/safetensors.h"
 #include "mpo/tensor/counter_random.h"
 #include "mpo/tensor/torch_errors.h"
-#include "nlohmann/json.hpp"
 
 namespace mpo::model {
 namespace {
 
-using Json = nlohmann::json;
 using tensor::CatchTorch;
 using tensor::NamedTensor;
 
@@ -29,6 +25,9 @@ constexpr std::array<const char*, kModules> kNames = {
     "gate_proj", "up_proj", "down_proj"};
 constexpr std::array<const char*, kModules> kBlocks = {
     "self_attn", "self_attn", "self_attn", "self_attn", "mlp", "mlp", "mlp"};
+
+// What PEFT 0.15 saves beside an adapter of lm_head.
+constexpr char kHeadCopy[] = "base_model.model.lm_head.base_layer.weight";
 
 struct Size {
   int64_t out;
@@ -53,136 +52,39 @@ Size ModuleSize(const ModelConfig& c, int module) {
   return {0, 0};
 }
 
-absl::Status CheckConfig(const LoraConfig& config, const ModelConfig& model) {
-  auto bad = [](auto&&... parts) {
-    return absl::InvalidArgumentError(absl::StrCat("lora: ", parts...));
-  };
-  if (config.rank < 1 || config.rank > 4096) {
-    return bad("rank: expected 1 to 4096, found ", config.rank);
-  }
-  if (!(config.alpha > 0) || !std::isfinite(config.alpha)) {
-    return bad("alpha: expected a positive number, found ", config.alpha);
-  }
-  if (config.layers < 0 || config.layers > model.layers) {
-    return bad("layers: expected 0 to ", model.layers, ", found ",
-               config.layers);
-  }
-  if (config.target_modules.empty()) return bad("target_modules is empty");
-  std::set<std::string> seen;
-  for (const std::string& name : config.target_modules) {
-    if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
-      return bad("target module '", name,
-                 "' is not known; expected q_proj, k_proj, v_proj, ",
-                 "o_proj, gate_proj, up_proj or down_proj");
-    }
-    if (!seen.insert(name).second)
-      return bad("target module '", name, "' given twice");
-  }
-  return absl::OkStatus();
+// Name of a linear layer in Hugging Face files, without ".weight".
+std::string ModuleName(int64_t layer, int module) {
+  return absl::StrCat("model.layers.", layer, ".", kBlocks[module], ".",
+                      kNames[module]);
+}
+
+// PEFT names of a module's two matrices.
+std::pair<std::string, std::string> PeftNames(const std::string& module) {
+  const std::string prefix = absl::StrCat("base_model.model.", module);
+  return {prefix + ".lora_A.weight", prefix + ".lora_B.weight"};
+}
+
+LoraWeights Zeros(int64_t rank, const Size& size) {
+  return {at::zeros({rank, size.in}, at::kFloat).set_requires_grad(true),
+          at::zeros({size.out, rank}, at::kFloat).set_requires_grad(true)};
 }
 
 }  // namespace
 
-std::string ToPeftJson(const LoraConfig& config, const ModelConfig& model) {
-  Json json = {{"peft_type", "LORA"},
-               {"task_type", "CAUSAL_LM"},
-               {"base_model_name_or_path", nullptr},
-               {"r", config.rank},
-               {"lora_alpha", config.alpha},
-               {"lora_dropout", 0.0},
-               {"use_rslora", config.rank_stabilised},
-               {"bias", "none"},
-               {"fan_in_fan_out", false},
-               {"inference_mode", true},
-               {"target_modules", config.target_modules}};
-  if (config.layers > 0 && config.layers < model.layers) {
-    for (int64_t i = model.layers - config.layers; i < model.layers; ++i) {
-      json["layers_to_transform"].push_back(i);
-    }
-    json["layers_pattern"] = "layers";
-  }
-  return json.dump(2) + "\n";
-}
-
-absl::StatusOr<LoraConfig> ParsePeftJson(std::string_view text,
-                                         const ModelConfig& model,
-                                         std::string_view source_name) {
-  const std::string source(source_name);
-  auto bad = [&](auto&&... parts) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": ", parts...));
-  };
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return bad("expected a JSON object");
-  auto value = [&](const char* key) {
-    return json.contains(key) ? json[key] : Json();
-  };
-  if (value("peft_type") != "LORA") return bad("peft_type: expected LORA");
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"}) {
-    if (value(key) == true) return bad("key '", key, "' is not supported");
-  }
-  for (const char* key :
-       {"rank_pattern", "alpha_pattern", "modules_to_save", "exclude_modules",
-        "layer_replication", "megatron_config", "trainable_token_indices"}) {
-    if (!value(key).empty()) return bad("key '", key, "' is not supported");
-  }
-  if (json.contains("bias") && json["bias"] != "none")
-    return bad("bias: expected none");
-  LoraConfig config;
-  if (!value("r").is_number_integer()) return bad("r: expected an integer");
-  if (!value("lora_alpha").is_number())
-    return bad("lora_alpha: expected a number");
-  config.rank = json["r"].get<int64_t>();
-  config.alpha = json["lora_alpha"].get<double>();
-  config.rank_stabilised = value("use_rslora") == true;
-  if (!value("target_modules").is_array())
-    return bad("target_modules: expected a list");
-  config.target_modules.clear();
-  for (const char* name : kNames) {
-    if (std::find(json["target_modules"].begin(), json["target_modules"].end(),
-                  name) != json["target_modules"].end()) {
-      config.target_modules.emplace_back(name);
-    }
-  }
-  if (config.target_modules.size() != json["target_modules"].size()) {
-    return bad("target_modules: found ", json["target_modules"].dump(),
-               ", expected some of q_proj, k_proj, v_proj, o_proj, gate_proj, "
-               "up_proj, down_proj");
-  }
-  if (Json layers = value("layers_to_transform"); !layers.is_null()) {
-    config.layers = static_cast<int64_t>(layers.size());
-    Json top = Json::array();
-    for (int64_t i = std::max<int64_t>(0, model.layers - config.layers);
-         i < model.layers; ++i) {
-      top.push_back(i);
-    }
-    if (layers != top || config.layers == 0) {
-      return bad("layers_to_transform: expected the top layers in order, as ",
-                 top.dump());
-    }
-  }
-  if (absl::Status status = CheckConfig(config, model); !status.ok()) {
-    return bad(status.message());
-  }
-  return config;
-}
-
 LoraAdapter::LoraAdapter(LoraConfig config, ModelConfig model)
     : config_(std::move(config)),
       model_(std::move(model)),
+      first_layer_(model_.layers),
       layers_(model_.layers) {
-  first_layer_ = config_.layers == 0 ? 0 : model_.layers - config_.layers;
-  for (int64_t i = first_layer_; i < model_.layers; ++i) {
+  for (const int64_t i : AdaptedLayers(config_, model_)) {
+    first_layer_ = std::min(first_layer_, i);
     for (int m = 0; m < kModules; ++m) {
-      const auto& targets = config_.target_modules;
-      if (std::find(targets.begin(), targets.end(), kNames[m]) == targets.end())
-        continue;
-      const Size size = ModuleSize(model_, m);
-      layers_[i][m] = {at::zeros({config_.rank, size.in}, at::kFloat)
-                           .set_requires_grad(true),
-                       at::zeros({size.out, config_.rank}, at::kFloat)
-                           .set_requires_grad(true)};
+      if (!Targets(config_, kNames[m])) continue;
+      layers_[i][m] = Zeros(config_.rank, ModuleSize(model_, m));
     }
   }
+  if (Targets(config_, "lm_head"))
+    head_ = Zeros(config_.rank, {model_.vocab_size, model_.hidden_size});
 }
 
 double LoraAdapter::scale() const {
@@ -192,19 +94,26 @@ double LoraAdapter::scale() const {
 
 absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(
     const LoraConfig& config, const ModelConfig& model, uint64_t seed) {
-  MPO_RETURN_IF_ERROR(CheckConfig(config, model));
+  MPO_RETURN_IF_ERROR(ValidateLora(config, model));
+  if (config.dropout != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("lora: dropout: expected 0 for a new adapter (training "
+                     "with dropout is not supported), found ",
+                     config.dropout));
+  }
   return CatchTorch("make adapter", [&] {
     at::NoGradGuard no_grad;
     std::shared_ptr<LoraAdapter> adapter(new LoraAdapter(config, model));
-    for (int64_t i = adapter->first_layer_; i < model.layers; ++i) {
-      for (int m = 0; m < kModules; ++m) {
-        at::Tensor& a = adapter->layers_[i][m].a;
-        if (!a.defined()) continue;
-        const double stddev = 1.0 / std::sqrt(static_cast<double>(a.size(1)));
-        a.copy_(
-            tensor::NormalTensor(a.sizes(), stddev, seed, i * kModules + m));
-      }
+    auto fill = [seed](at::Tensor& a, int64_t stream) {
+      if (!a.defined()) return;
+      const double stddev = 1.0 / std::sqrt(static_cast<double>(a.size(1)));
+      a.copy_(tensor::NormalTensor(a.sizes(), stddev, seed, stream));
+    };
+    for (int64_t i = 0; i < model.layers; ++i) {
+      for (int m = 0; m < kModules; ++m)
+        fill(adapter->layers_[i][m].a, i * kModules + m);
     }
+    fill(adapter->head_.a, model.layers * kModules);
     return adapter;
   });
 }
@@ -212,7 +121,7 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(
 absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::FromTensors(
     const LoraConfig& config, const ModelConfig& model,
     const std::vector<NamedTensor>& tensors) {
-  MPO_RETURN_IF_ERROR(CheckConfig(config, model));
+  MPO_RETURN_IF_ERROR(ValidateLora(config, model));
   MPO_ASSIGN_OR_RETURN(
       auto adapter, CatchTorch("make adapter", [&] {
         return std::shared_ptr<LoraAdapter>(new LoraAdapter(config, model));
@@ -253,7 +162,12 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(
                        ParsePeftJson(json, model, config_path.string()));
   MPO_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(weights_path));
   std::vector<NamedTensor> tensors;
+  const std::vector<int64_t> head_shape = {model.vocab_size, model.hidden_size};
   for (const auto& [name, entry] : file->header().entries) {
+    if (name == kHeadCopy && Targets(config, "lm_head") &&
+        entry.shape == head_shape) {
+      continue;
+    }
     MPO_ASSIGN_OR_RETURN(at::Tensor tensor, file->Read(name));
     tensors.push_back({name, tensor});
   }
@@ -281,16 +195,16 @@ absl::Status LoraAdapter::Save(const std::filesystem::path& directory) const {
 
 std::vector<NamedTensor> LoraAdapter::Parameters() const {
   std::vector<NamedTensor> all;
+  auto add = [&](const LoraWeights& weights, const std::string& module) {
+    if (!weights.a.defined()) return;
+    const auto [a, b] = PeftNames(module);
+    all.push_back({a, weights.a});
+    all.push_back({b, weights.b});
+  };
   for (int64_t i = first_layer_; i < model_.layers; ++i) {
-    for (int m = 0; m < kModules; ++m) {
-      const LoraWeights& weights = layers_[i][m];
-      if (!weights.a.defined()) continue;
-      const std::string prefix = absl::StrCat(
-          "base_model.model.model.layers.", i, ".", kBlocks[m], ".", kNames[m]);
-      all.push_back({prefix + ".lora_A.weight", weights.a});
-      all.push_back({prefix + ".lora_B.weight", weights.b});
-    }
+    for (int m = 0; m < kModules; ++m) add(layers_[i][m], ModuleName(i, m));
   }
+  add(head_, "lm_head");
   return all;
 }
 
@@ -302,40 +216,64 @@ absl::Status CheckFits(const LoraAdapter& adapter, const ModelConfig& model) {
   const ModelConfig& own = adapter.model_config();
   if (own.layers == model.layers && own.hidden_size == model.hidden_size &&
       own.q_size() == model.q_size() && own.kv_size() == model.kv_size() &&
-      own.intermediate_size == model.intermediate_size) {
+      own.intermediate_size == model.intermediate_size &&
+      (!adapter.head().a.defined() || own.vocab_size == model.vocab_size)) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "adapter of a model with ", own.layers, " layers of ", own.hidden_size,
       " does not fit a model with ", model.layers, " layers of ",
-      model.hidden_size, " (or the heads or the feed-forward size differ)"));
+      model.hidden_size,
+      " (or the heads, the feed-forward size or the vocabulary differ)"));
 }
 
-absl::StatusOr<std::shared_ptr<const LanguageModel>> Merge(
-    const LanguageModel& base, const LoraAdapter& adapter) {
-  MPO_RETURN_IF_ERROR(CheckFits(adapter, base.config()));
-  std::vector<NamedTensor> weights = base.StateDict();
+namespace {
+
+// W + sign * scale B A for every adapted W.
+absl::StatusOr<std::shared_ptr<const LanguageModel>> Add(
+    const LanguageModel& model, const LoraAdapter& adapter, double sign) {
+  MPO_RETURN_IF_ERROR(CheckFits(adapter, model.config()));
+  ModelConfig config = model.config();
+  std::vector<NamedTensor> weights = model.StateDict();
+  if (adapter.head().a.defined() && config.tie_embeddings) {
+    config.tie_embeddings = false;
+    weights.push_back({"lm_head.weight", model.head().detach()});
+  }
+  std::map<std::string, const LoraWeights*> updates;
+  for (int64_t i = adapter.first_layer(); i < config.layers; ++i) {
+    for (int m = 0; m < kModules; ++m) {
+      updates[ModuleName(i, m) + ".weight"] =
+          &adapter.weights(i, static_cast<Module>(m));
+    }
+  }
+  updates["lm_head.weight"] = &adapter.head();
   MPO_RETURN_IF_ERROR(CatchTorch("merge adapter", [&] {
     at::NoGradGuard no_grad;
     for (NamedTensor& named : weights) {
-      for (int64_t i = adapter.first_layer(); i < base.config().layers; ++i) {
-        for (int m = 0; m < kModules; ++m) {
-          const LoraWeights& lora = adapter.weights(i, static_cast<Module>(m));
-          if (!lora.a.defined() ||
-              named.name != absl::StrCat("model.layers.", i, ".", kBlocks[m],
-                                         ".", kNames[m], ".weight")) {
-            continue;
-          }
-          const at::Tensor delta = at::mm(lora.b, lora.a).mul(adapter.scale());
-          named.tensor =
-              (named.tensor.to(at::kFloat) + delta.to(named.tensor.device()))
-                  .to(named.tensor.dtype());
-        }
-      }
+      const auto found = updates.find(named.name);
+      if (found == updates.end() || !found->second->a.defined()) continue;
+      const LoraWeights& lora = *found->second;
+      const at::Tensor delta =
+          at::mm(lora.b, lora.a).mul_(sign * adapter.scale());
+      named.tensor =
+          (named.tensor.to(at::kFloat) + delta.to(named.tensor.device()))
+              .to(named.tensor.dtype());
     }
   }));
   return LanguageModel::FromTensors(
-      base.config(), weights, {.dtype = base.dtype(), .device = base.device()});
+      config, weights, {.dtype = model.dtype(), .device = model.device()});
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const LanguageModel>> Merge(
+    const LanguageModel& base, const LoraAdapter& adapter) {
+  return Add(base, adapter, 1.0);
+}
+
+absl::StatusOr<std::shared_ptr<const LanguageModel>> Unmerge(
+    const LanguageModel& merged, const LoraAdapter& adapter) {
+  return Add(merged, adapter, -1.0);
 }
 
 }  // namespace mpo::model

@@ -8,12 +8,12 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mpo/model/language_model.h"
+#include "mpo/model/lora_config.h"
 #include "mpo/model/model_config.h"
 #include "mpo/tensor/codec.h"
 
@@ -22,24 +22,6 @@ namespace mpo::model {
 // The linear layers of a decoder layer that may carry an adapter.
 enum class Module { kQ, kK, kV, kO, kGate, kUp, kDown };
 inline constexpr int kModules = 7;
-
-struct LoraConfig {
-  int64_t rank = 16;   // >= 1.
-  double alpha = 32;   // > 0.
-  int64_t layers = 0;  // Adapters sit in the top `layers` layers; 0 = in all.
-  std::vector<std::string> target_modules = {"q_proj",   "k_proj",    "v_proj",
-                                             "o_proj",   "gate_proj", "up_proj",
-                                             "down_proj"};
-  bool rank_stabilised = false;  // Scale alpha / sqrt(rank), not alpha / rank.
-  bool operator==(const LoraConfig&) const = default;
-};
-
-// adapter_config.json of PEFT, both ways. Parsing gives INVALID_ARGUMENT for
-// what is not supported (bias, DoRA, dropout is ignored, other modules).
-std::string ToPeftJson(const LoraConfig& config, const ModelConfig& model);
-absl::StatusOr<LoraConfig> ParsePeftJson(std::string_view json,
-                                         const ModelConfig& model,
-                                         std::string_view source);
 
 // y += scale * (x A^T) B^T on one linear layer.
 struct LoraWeights {
@@ -54,7 +36,8 @@ class LoraAdapter {
  public:
   // A ~ N(0, 1 / in_features), B = 0: the adapter starts as the identity. The
   // same tensors for the same seed on every machine. INVALID_ARGUMENT for a
-  // bad rank, alpha, number of layers or module.
+  // bad rank, alpha, number of layers or module, and for a dropout: training
+  // with one is not supported.
   static absl::StatusOr<std::shared_ptr<LoraAdapter>> Create(
       const LoraConfig& config, const ModelConfig& model, uint64_t seed);
 
@@ -65,7 +48,9 @@ class LoraAdapter {
       const std::vector<tensor::NamedTensor>& tensors);
 
   // Reads a PEFT directory (adapter_config.json, adapter_model.safetensors).
-  // NOT_FOUND for a missing file, INVALID_ARGUMENT as above.
+  // The copy of the base's head that PEFT puts beside an adapter of lm_head is
+  // checked for its shape and not used. NOT_FOUND for a missing file,
+  // INVALID_ARGUMENT as above.
   static absl::StatusOr<std::shared_ptr<LoraAdapter>> Load(
       const std::filesystem::path& directory, const ModelConfig& model);
 
@@ -75,7 +60,8 @@ class LoraAdapter {
   const LoraConfig& config() const { return config_; }
   const ModelConfig& model_config() const { return model_; }
   double scale() const;
-  // Lowest layer with an adapter: layers below it are the shared trunk.
+  // Lowest layer with an adapter: layers below it are the shared trunk. The
+  // number of layers where only the head has one.
   int64_t first_layer() const { return first_layer_; }
   // Weights of a module; both undefined below first_layer() and where the
   // module is not a target.
@@ -83,9 +69,14 @@ class LoraAdapter {
     return layers_[layer][static_cast<int>(module)];
   }
 
+  // Weights of lm_head, [rank, hidden] and [vocabulary, rank]; undefined where
+  // it is not a target.
+  const LoraWeights& head() const { return head_; }
+
   // Every tensor under its PEFT name
   // ("base_model.model.model.layers.3.mlp.up_proj.lora_A.weight") in a stable
-  // order: by layer, by module as in Module, A before B. Shares memory.
+  // order: by layer, by module as in Module, the head last, A before B. Shares
+  // memory.
   std::vector<tensor::NamedTensor> Parameters() const;
 
   // Digest of Parameters() (see tensor::Digest).
@@ -103,12 +94,20 @@ class LoraAdapter {
   ModelConfig model_;
   int64_t first_layer_ = 0;
   std::vector<std::array<LoraWeights, kModules>> layers_;
+  LoraWeights head_;
 };
 
-// The base with the adapter added into its weights: W + scale B A.
+// A copy of the base with the adapter added into its weights: W + scale B A,
+// summed in float32. A tied head that the adapter changes becomes a matrix of
+// its own (tie_embeddings false): the embedding stays as it was.
 // INVALID_ARGUMENT when the adapter was made for another shape.
 absl::StatusOr<std::shared_ptr<const LanguageModel>> Merge(
     const LanguageModel& base, const LoraAdapter& adapter);
+
+// The way back, W - scale B A: the base up to rounding in the model's dtype. A
+// head that Merge untied stays apart.
+absl::StatusOr<std::shared_ptr<const LanguageModel>> Unmerge(
+    const LanguageModel& merged, const LoraAdapter& adapter);
 
 // OK when the adapter fits the model; INVALID_ARGUMENT says what differs.
 absl::Status CheckFits(const LoraAdapter& adapter, const ModelConfig& model);

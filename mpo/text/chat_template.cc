@@ -44,7 +44,9 @@ constexpr FamilyName kFamilies[] = {
 std::string ByHand() {
   return absl::StrCat(
       "; to choose a family by hand, add \"mpo_chat_family\": NAME to "
-      "tokenizer_config.json or give --chat-family NAME, NAME being one of ",
+      "tokenizer_config.json, or give --chat-family NAME to mpo generate, "
+      "serve "
+      "or tokenize; NAME is one of ",
       absl::StrJoin(ChatTemplate::FamilyNames(), ", "));
 }
 

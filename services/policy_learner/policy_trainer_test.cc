@@ -119,6 +119,18 @@ TEST_CASE("Every algorithm, place of KL and kind of weights trains",
   CHECK(Evaluate(*trainer) > before);
 }
 
+TEST_CASE("An adapter of the head is trained with the layers'", "[learner]") {
+  TrainerOptions options = ToyTask::Options();
+  options.lora->target_modules = {"o_proj", "lm_head"};
+  auto trainer = NewTrainer(options);
+  const double before = Evaluate(*trainer);
+  TrainSteps(*trainer, 0, 8);
+  CHECK(Evaluate(*trainer) > before);
+  const model::LoraWeights& head = trainer->model().adapter()->head();
+  REQUIRE(head.b.defined());
+  CHECK(head.b.abs().max().item<double>() > 0);
+}
+
 TEST_CASE("One epoch on fresh weights has ratios of 1", "[learner]") {
   TrainerOptions options = ToyTask::Options();
   options.truncated_importance = 2;

@@ -167,6 +167,10 @@ at::Tensor PolicyUpdate::Hidden(const MicroBatch& micro, bool reference) {
       weights, out.flatten(0, 1).index_select(0, micro.hidden_index));
 }
 
+at::Tensor PolicyUpdate::PolicyHead() const {
+  return model::HeadWeight(model_.policy(), model_.adapter());
+}
+
 void PolicyUpdate::Prepare() {
   at::NoGradGuard no_grad;
   const bool ppo = options_.algorithm == Algorithm::kPpo;
@@ -195,8 +199,7 @@ void PolicyUpdate::Prepare() {
     if (ppo) Put(values_, micro, value_head_.Values(hidden));
     if (!old_needed) continue;
     Put(old_logprobs_, micro,
-        rl::SelectiveLogprob(hidden, model_.policy().head(), targets,
-                             temperatures)
+        rl::SelectiveLogprob(hidden, PolicyHead(), targets, temperatures)
             .logprobs);
   }
   old_known_ = old_needed;
@@ -264,10 +267,10 @@ double PolicyUpdate::Accumulate(const MicroBatch& micro,
   Enter("forward");
   const at::Tensor hidden = Hidden(micro, false);
   if (hidden_out != nullptr) *hidden_out = hidden.detach();
-  const rl::TokenStatistics token = rl::SelectiveLogprob(
-      hidden, model_.policy().head(), Take(batch_.targets, micro),
-      Take(temperatures_, micro),
-      {.entropy_gradient = options_.entropy_coef != 0});
+  const rl::TokenStatistics token =
+      rl::SelectiveLogprob(hidden, PolicyHead(), Take(batch_.targets, micro),
+                           Take(temperatures_, micro),
+                           {.entropy_gradient = options_.entropy_coef != 0});
   if (first_epoch) Put(entropy_, micro, token.entropy);
   if (!old_known_) Put(old_logprobs_, micro, token.logprobs);
   const at::Tensor old = Take(old_logprobs_, micro);

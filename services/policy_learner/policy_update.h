@@ -58,6 +58,8 @@ class PolicyUpdate {
   void ForEachSample(const MicroBatch& micro, Visit visit) const;
   // Normed final hidden states [N, D] at the positions that predict responses.
   at::Tensor Hidden(const MicroBatch& micro, bool reference);
+  // The policy's head matrix, with the adapter's update where it has one.
+  at::Tensor PolicyHead() const;
   void Prepare();
   std::vector<std::vector<int64_t>> Minibatches(int64_t step, int epoch) const;
   // One optimiser step; false when it was skipped as not finite.
