@@ -15,7 +15,7 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transfo
   "$venv/bin/pip" install --quiet torch==2.11.0 transformers==4.51.3 numpy
 fi
 if [ ! -x "$build/bin/generation_bench" ]; then
-  echo "$build/bin/generation_bench is missing: run ./quickstart.sh --build-only, or set MPO_BENCH_BUILD" >&2
+  echo "$build/bin/generation_bench is missing: run ninja -C build/release generation_bench, or set MPO_BENCH_BUILD" >&2
   exit 2
 fi
 exec "$venv/bin/python" "$root/bench/generation.py" --bench "$build/bin/generation_bench" \
