@@ -115,8 +115,9 @@ class TestRun {
          .clock = clock,
          .metrics = metrics,
          .refine =
-             [this](const RefinementRequest& request, std::stop_token) {
+             [this](const RefinementRequest& request, std::stop_token stop) {
                requests.push_back(request);
+               if (while_asked) while_asked(stop);
                return answer;
              },
          .gold = [](const Prompt&, const std::string&,
@@ -270,6 +271,7 @@ class TestRun {
   OrchestratorMetrics metrics{registry};
   std::unique_ptr<Ledger> ledger;
   std::vector<RefinementRequest> requests;
+  std::function<void(std::stop_token)> while_asked;
   absl::StatusOr<RefinementProposal> answer = absl::UnavailableError("down");
   std::unique_ptr<OrchestratorEngine> engine;
 };

@@ -102,6 +102,7 @@ struct Completion {
   std::string unit_id = {};
   int64_t lease_epoch = 0;
   std::optional<std::string> failure = {};
+  bool draining = false;  // Given back unharmed, because its holder goes.
   std::vector<Outcome> outcomes = {};
   double generation_seconds = 0;
   double judging_seconds = 0;

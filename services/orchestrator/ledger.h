@@ -71,10 +71,10 @@ class Ledger {
   absl::StatusOr<int64_t> GrantUnit(const std::string& id,
                                     const std::string& member_id,
                                     absl::Time now);
-  // Makes a leased unit ready again and counts a failure, if `epoch` is still
-  // its lease; returns its failures so far.
+  // Makes a leased unit ready again, if `epoch` is still its lease, and counts
+  // a failure if it `failed`; returns its failures so far.
   absl::StatusOr<int64_t> ReleaseUnit(const std::string& id, int64_t epoch,
-                                      const std::string& detail,
+                                      const std::string& detail, bool failed,
                                       absl::Time now);
   // Member the epoch of that unit was granted to; nullopt: never granted.
   absl::StatusOr<std::optional<std::string>> GrantedTo(const std::string& unit,

@@ -185,11 +185,11 @@ TEST_CASE("Lease epochs grow across restarts and fence old holders",
   REQUIRE(ledger->PlanStep(1, UnitsOf(1), true, kNow).ok());
   CHECK(*ledger->GrantUnit("train/1/0", "m1", kNow) == 1);
   CHECK(absl::IsNotFound(ledger->GrantUnit("train/1/0", "m2", kNow).status()));
-  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "expired", kNow) == 1);
-  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "again", kNow) == 1);
+  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "expired", true, kNow) == 1);
+  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "again", true, kNow) == 1);
   ledger = Opened(path);
   CHECK(*ledger->GrantUnit("train/1/0", "m2", kNow) == 2);
-  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "late", kNow) == 1);
+  CHECK(*ledger->ReleaseUnit("train/1/0", 1, "late", true, kNow) == 1);
   CHECK(ledger->FindUnit("train/1/0")->state == UnitState::kLeased);
   CHECK(ledger->GrantedTo("train/1/0", 1)->value() == "m1");
   CHECK_FALSE(ledger->GrantedTo("train/1/0", 3)->has_value());
@@ -204,7 +204,7 @@ TEST_CASE("A result counts once, whoever brings it", "[ledger]") {
   REQUIRE(ledger->PlanStep(1, UnitsOf(1), true, kNow).ok());
   const WorkUnit unit = UnitsOf(1)[0];
   REQUIRE(ledger->GrantUnit(unit.id, "m1", kNow).ok());
-  REQUIRE(ledger->ReleaseUnit(unit.id, 1, "expired", kNow).ok());
+  REQUIRE(ledger->ReleaseUnit(unit.id, 1, "expired", true, kNow).ok());
   REQUIRE(ledger->GrantUnit(unit.id, "m2", kNow).ok());
   std::vector<MeasuredOutcome> outcomes;
   for (const Sample& sample : unit.samples) {

@@ -200,13 +200,13 @@ absl::StatusOr<int64_t> Ledger::GrantUnit(const std::string& id,
 absl::StatusOr<int64_t> Ledger::ReleaseUnit(const std::string& id,
                                             int64_t epoch,
                                             const std::string& detail,
-                                            absl::Time now) {
+                                            bool failed, absl::Time now) {
   MPO_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*database_));
   MPO_ASSIGN_OR_RETURN(
       const int64_t changed,
-      database_->Run("UPDATE units SET state = 'ready', failures = failures + 1"
+      database_->Run("UPDATE units SET state = 'ready', failures = failures + ?"
                      " WHERE id = ? AND state = 'leased' AND lease_epoch = ?",
-                     id, epoch));
+                     int64_t{failed}, id, epoch));
   if (changed > 0) {
     MPO_RETURN_IF_ERROR(
         Event("unit released", absl::StrCat(id, ": ", detail), now));

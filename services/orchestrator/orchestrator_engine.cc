@@ -15,6 +15,9 @@ namespace {
 
 constexpr absl::Duration kLongestRound = absl::Seconds(1);
 
+// Trouble that may pass is told as a pause once it has lasted that long.
+constexpr absl::Duration kPatience = absl::Seconds(10);
+
 bool CannotGoOn(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsInternal(status) ||
          absl::IsAlreadyExists(status);
@@ -189,7 +192,13 @@ void OrchestratorEngine::Note(const absl::Status& status, Deferred& deferred) {
     });
   }
   trouble_ = status;
-  if (status.ok()) return;
+  if (status.ok()) {
+    trouble_since_ = absl::InfiniteFuture();
+    return;
+  }
+  const absl::Time now = parts_.clock.Steady();
+  trouble_since_ = std::min(trouble_since_, now);
+  if (!CannotGoOn(status) && now - trouble_since_ < kPatience) return;
   // People who watch see why nothing moves; the next good round corrects it.
   RunStatus told = published_.value_or(RunStatus{});
   told.run_id = options_.plan.run;

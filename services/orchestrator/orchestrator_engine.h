@@ -164,7 +164,7 @@ class OrchestratorEngine {
   absl::Status CheckGrant(const Completion& completion)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status GiveBack(const std::string& unit, int64_t epoch,
-                        const std::string& detail)
+                        const std::string& detail, bool failed = true)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Renew(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -209,6 +209,10 @@ class OrchestratorEngine {
   bool refinement_open_ ABSL_GUARDED_BY(mu_) = false;
   bool shut_down_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status trouble_ ABSL_GUARDED_BY(mu_);  // Of the last round.
+  // Since when each round had trouble.
+  absl::Time trouble_since_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  // Ends the review that is being asked for.
+  std::stop_source asking_ ABSL_GUARDED_BY(mu_);
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
   // Used by the thread that calls Tick only.
   RunFiles files_;

@@ -196,7 +196,10 @@ absl::StatusOr<OrchestratorEngine::Refined> OrchestratorEngine::Conclude(
     const std::string reason(answer.status().message());
     MPO_RETURN_IF_ERROR(ledger_.CountRefinementAttempt(record.id));
     ++record.attempts;
-    if (!IsFinal(answer.status()) &&
+    MPO_ASSIGN_OR_RETURN(const Progress progress, ledger_.ReadProgress());
+    // No step is left that a later answer could judge.
+    const bool over = progress.committed_step >= run.last_step;
+    if (!over && !IsFinal(answer.status()) &&
         record.attempts < options_.refine_attempts) {
       return Refined::kRetry;
     }
@@ -215,9 +218,11 @@ absl::StatusOr<OrchestratorEngine::Refined> OrchestratorEngine::Conclude(
 OrchestratorEngine::Refined OrchestratorEngine::Refine(std::stop_token stop) {
   RefinementRequest request;
   absl::StatusOr<std::optional<RefinementRecord>> open = std::nullopt;
+  std::stop_source asking;
   {
     MutexLock lock(mu_);
     refinement_open_ = false;
+    asking_ = asking;
     open = OpenRefinement(request);
   }
   if (open.ok() && !open->has_value()) return Refined::kNone;
@@ -225,7 +230,10 @@ OrchestratorEngine::Refined OrchestratorEngine::Refine(std::stop_token stop) {
   if (open.ok()) {
     absl::StatusOr<RefinementProposal> answer = absl::InvalidArgumentError(
         "none of the samples that make the evidence has a score");
-    if (!request.recent.empty()) answer = parts_.refine(request, stop);
+    const std::stop_callback chain(stop, [&asking] { asking.request_stop(); });
+    if (!request.recent.empty()) {
+      answer = parts_.refine(request, asking.get_token());
+    }
     // An interrupted review stays open: the next process asks again with the
     // same id and the same evidence.
     if (stop.stop_requested() && !answer.ok()) return Refined::kNone;

@@ -149,11 +149,28 @@ absl::Status OrchestratorEngine::ResumeRun() {
 }
 
 absl::Status OrchestratorEngine::StopRun() {
-  MutexLock lock(mu_);
-  MPO_ASSIGN_OR_RETURN(const Progress progress, ledger_.ReadProgress());
-  MPO_ASSIGN_OR_RETURN(const RunRecord run, ledger_.Run());
-  Changed();
-  return ledger_.Stop(LastStepWhenStopped(run, progress), parts_.clock.Wall());
+  std::stop_source asking;
+  {
+    MutexLock lock(mu_);
+    MPO_ASSIGN_OR_RETURN(const Progress progress, ledger_.ReadProgress());
+    MPO_ASSIGN_OR_RETURN(const RunRecord run, ledger_.Run());
+    Changed();
+    const absl::Time now = parts_.clock.Wall();
+    MPO_RETURN_IF_ERROR(ledger_.Stop(LastStepWhenStopped(run, progress), now));
+    // A review that is still open would hold up the end of the run.
+    MPO_ASSIGN_OR_RETURN(std::vector<RefinementRecord> refinements,
+                         ledger_.Refinements());
+    for (RefinementRecord& one : refinements) {
+      if (one.state != RefinementState::kOpen) continue;
+      one.state = RefinementState::kFailed;
+      one.reasons = {"the run was stopped"};
+      MPO_RETURN_IF_ERROR(ledger_.EndRefinement(one, std::nullopt, now));
+      parts_.metrics.Refinements(one.state).Increment();
+    }
+    asking = asking_;
+  }
+  asking.request_stop();  // Runs callbacks: not under the lock.
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<StepRecord>> OrchestratorEngine::ListSteps(

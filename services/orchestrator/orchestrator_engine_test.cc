@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "mpo/base/file.h"
+#include "mpo/store/database.h"
 #include "services/orchestrator/engine_fixture.h"
 
 namespace mpo::orchestrator {
@@ -143,6 +144,60 @@ TEST_CASE("A unit that keeps failing pauses the run with its reason",
   CHECK(run.Status().phase == Phase::kPaused);
   REQUIRE(run.engine->ResumeRun().ok());
   run.RunStep(1);
+}
+
+TEST_CASE("A drain's units are leased again at once and did not fail",
+          "[engine]") {
+  TestRun run;
+  run.options.plan.unit_size = 4;
+  run.Open();
+  for (int i = 0; i < 10; ++i) {
+    const WorkUnit unit = run.LeasedUnit();
+    Completion back;
+    back.member_id = std::string("actor#1");
+    back.unit_id = unit.id;
+    back.lease_epoch = unit.lease_epoch;
+    back.failure = std::string("actor is draining");
+    back.draining = true;
+    CHECK(run.engine->CompleteWork(back).ok());
+    CHECK(run.ledger->FindUnit(unit.id)->failures == 0);
+  }
+  CHECK(run.Status().phase == Phase::kGenerating);
+  run.RunStep(1);
+}
+
+TEST_CASE("Trouble that passes is not told as a pause", "[engine]") {
+  std::vector<RunStatus> told;
+  TestRun run;
+  run.Open();
+  run.engine->Subscribe([&told](const std::optional<RunStatus>& status) {
+    if (status) told.push_back(*status);
+  });
+  const WorkUnit unit = run.LeasedUnit();
+  REQUIRE(run.ledger->database().QueryInt("PRAGMA busy_timeout=1").ok());
+  auto other = store::Database::Open(run.path());
+  REQUIRE(other.ok());
+  REQUIRE((*other)->Run("BEGIN IMMEDIATE").ok());
+  run.clock.Advance(run.options.lease);  // To be written down, but cannot.
+  run.engine->Tick();
+  CHECK(run.metrics.ledger_errors.Value() == 1);
+  CHECK(told.back().phase == Phase::kGenerating);
+  SECTION("it passes") {
+    REQUIRE((*other)->Run("ROLLBACK").ok());
+    run.engine->Tick();
+    CHECK(run.metrics.ledger_errors.Value() == 1);
+    CHECK(run.ledger->FindUnit(unit.id)->state == UnitState::kReady);
+  }
+  SECTION("it lasts") {
+    run.clock.Advance(absl::Seconds(10));
+    run.engine->Tick();
+    CHECK(told.back().phase == Phase::kPaused);
+    CHECK(told.back().reason.find("locked") != std::string::npos);
+    REQUIRE((*other)->Run("ROLLBACK").ok());
+    run.engine->Tick();
+  }
+  CHECK(told.back().phase == Phase::kGenerating);
+  CHECK(run.engine->Failure().ok());
 }
 
 TEST_CASE("A restarted member loses its leases at once", "[engine]") {

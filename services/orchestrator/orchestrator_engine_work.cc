@@ -222,10 +222,11 @@ absl::StatusOr<std::optional<LeaseReply>> OrchestratorEngine::TryLease(
 
 absl::Status OrchestratorEngine::GiveBack(const std::string& unit,
                                           int64_t epoch,
-                                          const std::string& detail) {
+                                          const std::string& detail,
+                                          bool failed) {
   MPO_ASSIGN_OR_RETURN(
       const int64_t failures,
-      ledger_.ReleaseUnit(unit, epoch, detail, parts_.clock.Wall()));
+      ledger_.ReleaseUnit(unit, epoch, detail, failed, parts_.clock.Wall()));
   const auto lease = leases_.find(unit);
   if (lease == leases_.end() || lease->second.epoch != epoch) {
     return absl::OkStatus();
@@ -260,9 +261,10 @@ absl::StatusOr<Ledger::Recorded> OrchestratorEngine::CompleteWork(
     Renew(completion.member_id);
     MPO_RETURN_IF_ERROR(CheckGrant(completion));
     if (completion.failure.has_value()) {
-      parts_.metrics.units_failed.Increment();
+      if (!completion.draining) parts_.metrics.units_failed.Increment();
       MPO_RETURN_IF_ERROR(GiveBack(completion.unit_id, completion.lease_epoch,
-                                   *completion.failure));
+                                   *completion.failure, !completion.draining));
+      if (completion.draining) return Ledger::Recorded{};
       MPO_ASSIGN_OR_RETURN(const UnitRecord record,
                            ledger_.FindUnit(completion.unit_id));
       not_before_[record.id] =

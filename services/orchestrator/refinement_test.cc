@@ -187,6 +187,36 @@ TEST_CASE("A refinement that was interrupted is asked again, unchanged",
   CHECK(run.Status().rubric_version == 1);
 }
 
+TEST_CASE("Stopping the run ends the review that is open", "[refinement]") {
+  ReviewedRun run;
+  run.RunStep(1);
+  run.RunStep(2);
+  // The operator stops the run while the answer is awaited.
+  run.while_asked = [&run](std::stop_token stop) {
+    CHECK_FALSE(stop.stop_requested());
+    REQUIRE(run.engine->StopRun().ok());
+    CHECK(stop.stop_requested());
+  };
+  run.answer = run.Adding("three");
+  run.Review();
+  CHECK(run.Last().state == RefinementState::kFailed);
+  CHECK(run.Last().reasons.at(0) == "the run was stopped");
+  CHECK(run.engine->ListRubrics()->size() == 1);
+  run.RunStep(3);
+  CHECK(run.Status().phase == Phase::kFinished);
+}
+
+TEST_CASE("A review that fails after the last step is not asked again",
+          "[refinement]") {
+  ReviewedRun run;
+  for (int step = 1; step <= 6; ++step) run.RunStep(step);
+  CHECK(run.Status().phase != Phase::kFinished);
+  run.answer = absl::UnavailableError("the meta-judge is away");
+  CHECK(run.Review() == Refined::kEnded);
+  CHECK(run.Last().state == RefinementState::kFailed);
+  CHECK(run.Status().phase == Phase::kFinished);
+}
+
 TEST_CASE("Operators propose, activate and roll back", "[refinement]") {
   ReviewedRun run;
   CHECK(absl::IsInvalidArgument(

@@ -114,6 +114,7 @@ absl::StatusOr<Completion> CompletionOf(
   switch (request.result_case()) {
     case v1::CompleteWorkRequest::kFailure:
       completion.failure = request.failure().detail();
+      completion.draining = request.failure().draining();
       return completion;
     case v1::CompleteWorkRequest::kSuccess:
       break;

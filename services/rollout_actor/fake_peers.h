@@ -130,8 +130,11 @@ class FakePeers final : public Peers {
     return status;
   }
   absl::Status ReturnWork(const std::string&, const WorkUnit& unit,
-                          const std::string& reason, std::stop_token) override {
-    return Note("return", absl::StrCat(" ", unit.id, ": ", reason));
+                          const std::string& reason, bool draining,
+                          std::stop_token) override {
+    return Note("return",
+                absl::StrCat(" ", unit.id, draining ? " (draining)" : "", ": ",
+                             reason));
   }
   absl::StatusOr<FetchedWeights> GetWeights(PolicyVersion min_version, int64_t,
                                             std::stop_token stop) override {

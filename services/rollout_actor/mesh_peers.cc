@@ -170,13 +170,14 @@ absl::Status MeshPeers::CompleteWork(const std::string& member_id,
 
 absl::Status MeshPeers::ReturnWork(const std::string& member_id,
                                    const WorkUnit& unit,
-                                   const std::string& reason,
+                                   const std::string& reason, bool draining,
                                    std::stop_token stop) {
   v1::CompleteWorkRequest request;
   request.set_member_id(member_id);
   request.set_unit_id(unit.id);
   request.set_lease_epoch(unit.lease_epoch);
   request.mutable_failure()->set_detail(reason);
+  request.mutable_failure()->set_draining(draining);
   return Complete(request, stop);
 }
 

@@ -45,7 +45,7 @@ class MeshPeers final : public Peers {
                             const UnitOutcomes& outcomes,
                             std::stop_token stop) override;
   absl::Status ReturnWork(const std::string& member_id, const WorkUnit& unit,
-                          const std::string& reason,
+                          const std::string& reason, bool draining,
                           std::stop_token stop) override;
   // DATA_LOSS for whatever an Assembler refuses.
   absl::StatusOr<FetchedWeights> GetWeights(PolicyVersion min_version,

@@ -207,8 +207,11 @@ TEST_CASE("MeshPeers reports outcomes and gives units back",
   CHECK(sent.success().outcomes(0).verdict().unscorable().reason() ==
         v1::UNSCORABLE_REASON_INVALID_RESPONSE);
   CHECK_FALSE(sent.success().outcomes(0).has_monitor());
-  REQUIRE(mesh.peers->ReturnWork("m", unit, "no room", {}).ok());
+  REQUIRE(mesh.peers->ReturnWork("m", unit, "no room", false, {}).ok());
   CHECK(mesh.orchestrator.completed.failure().detail() == "no room");
+  CHECK_FALSE(mesh.orchestrator.completed.failure().draining());
+  REQUIRE(mesh.peers->ReturnWork("m", unit, "I go", true, {}).ok());
+  CHECK(mesh.orchestrator.completed.failure().draining());
 }
 
 TEST_CASE("MeshPeers hands out weights only when all of them are right",

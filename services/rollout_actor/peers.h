@@ -92,9 +92,10 @@ class Peers {
                                     const WorkUnit& unit,
                                     const UnitOutcomes& outcomes,
                                     std::stop_token stop) = 0;
+  // `draining`: the unit did not fail, its holder goes.
   virtual absl::Status ReturnWork(const std::string& member_id,
                                   const WorkUnit& unit,
-                                  const std::string& reason,
+                                  const std::string& reason, bool draining,
                                   std::stop_token stop) = 0;
 
   // Learner. DATA_LOSS: a checksum or digest was wrong.

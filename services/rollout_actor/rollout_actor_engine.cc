@@ -182,7 +182,7 @@ void RolloutActorEngine::WorkOnce(std::stop_token stop) {
   if (!leased->unit.has_value()) return;
   if (Status().draining) {
     return GiveBack(*leased->unit, absl::UnavailableError("actor is draining"),
-                    stop);
+                    /*draining=*/true, stop);
   }
   RunUnit(*leased->unit, stop);
 }
@@ -210,7 +210,7 @@ void RolloutActorEngine::RunUnit(const WorkUnit& unit, std::stop_token stop) {
     GiveBack(unit,
              draining ? absl::UnavailableError("actor is draining")
                       : outcomes.status(),
-             stop);
+             draining, stop);
   }
   {
     MutexLock lock(mu_);
@@ -251,13 +251,14 @@ void RolloutActorEngine::Complete(const WorkUnit& unit,
 }
 
 void RolloutActorEngine::GiveBack(const WorkUnit& unit, const absl::Status& why,
-                                  std::stop_token stop) {
+                                  bool draining, std::stop_token stop) {
   tools_.metrics.units_returned.Increment();
   logging::Warning("unit given back", {{"unit", unit.id}, {"why", why}});
   BeginReport();
   const absl::Status status =
       AsMember("CompleteWork", stop, [&](const std::string& id) {
-        return tools_.peers.ReturnWork(id, unit, why.ToString(), stop);
+        return tools_.peers.ReturnWork(id, unit, why.ToString(), draining,
+                                       stop);
       });
   if (!status.ok()) {
     logging::Warning("unit left to its lease",

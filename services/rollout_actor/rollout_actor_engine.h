@@ -105,7 +105,7 @@ class RolloutActorEngine {
   void RunUnit(const WorkUnit& unit, std::stop_token stop);
   void Complete(const WorkUnit& unit, const UnitOutcomes& outcomes,
                 double seconds, std::stop_token stop);
-  void GiveBack(const WorkUnit& unit, const absl::Status& why,
+  void GiveBack(const WorkUnit& unit, const absl::Status& why, bool draining,
                 std::stop_token stop);
   absl::Status Serve(const PendingJob& pending, std::stop_token stop);
   // Tries until `call` is answered for the membership of the moment.
