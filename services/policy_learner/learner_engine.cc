@@ -192,6 +192,13 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
     const absl::Status arrived = spool_.WaitFor(keys, stop, options_.poll);
     if (arrived.ok()) break;
     if (stop.stop_requested()) return absl::OkStatus();
+    if (clock_.Steady() - began >= options_.rollout_deadline) {
+      return absl::DataLossError(absl::StrCat(
+          "step ", step, ": ", std::string(arrived.message()),
+          ", although the orchestrator has them recorded: the spool lost "
+          "them. Bring back the learner's spool directory from a copy, or "
+          "begin a new run directory"));
+    }
     logging::Warning("rollouts are missing",
                      {{"step", step}, {"error", arrived}});
     ServeCheckpointRequests();

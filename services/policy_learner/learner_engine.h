@@ -48,6 +48,9 @@ class LearnerEngine {
     std::filesystem::path version_file;
     absl::Duration poll = absl::Seconds(10);        // Of AssignBatch.
     absl::Duration retry_pause = absl::Seconds(1);  // When it is unavailable.
+    // Rollouts arrive before their batch is assigned; after that long they are
+    // lost and training ends with DATA_LOSS.
+    absl::Duration rollout_deadline = absl::Minutes(1);
   };
   // Turns the bytes of a spool record into a sample.
   using Decoder =

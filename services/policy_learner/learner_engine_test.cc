@@ -111,6 +111,19 @@ TEST_CASE("Weights that differ from those committed stop the training",
   CHECK(learner.engine->Status().step == 1);
 }
 
+TEST_CASE("A rollout that the spool lost ends the training with its name",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options());
+  learner.ledger->lose = 2;
+  learner.Start();
+  const absl::Status status = learner.Wait();
+  CHECK(status.code() == absl::StatusCode::kDataLoss);
+  CHECK_THAT(std::string(status.message()),
+             Contains("step 2: 1 of ") && Contains("spool lost"));
+  CHECK(learner.engine->Status().step == 1);
+}
+
 TEST_CASE("A run directory of another run is refused by the ledger",
           "[learner]") {
   const TemporaryDirectory dir;

@@ -38,6 +38,10 @@ absl::StatusOr<StepAssignment> ToyLedger::AssignBatch(int64_t step,
   for (const TrainingSample& sample : ToyTask::Sample(policy, step, 1)) {
     const Rollout& rollout = sample.rollout;
     assignment.sample_keys->push_back(rollout.sample_key);
+    if (step == lose && records.empty()) {
+      lose = 0;
+      continue;
+    }
     records.push_back({rollout.sample_key, rollout.step,
                        ToProto(sample).SerializeAsString()});
   }
@@ -70,7 +74,9 @@ ToyLearner::ToyLearner(const std::filesystem::path& run, int64_t steps,
           .checkpoints = {run / "checkpoints", "config-one", 2},
           .checkpoint_every = checkpoint_every,
           .version_file = run / "version",
-          .retry_pause = absl::Milliseconds(1)},
+          .poll = absl::Milliseconds(1),
+          .retry_pause = absl::Milliseconds(1),
+          .rollout_deadline = absl::Milliseconds(1)},
       *PolicyTrainer::Create(ToyTask::Model(), options, Clock::Real()), *spool,
       SampleFromBytes, *ledger, publisher, metrics, Clock::Real());
   restored = engine->Restore();

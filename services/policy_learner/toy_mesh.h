@@ -36,6 +36,7 @@ class ToyLedger final : public StepLedger {
   std::function<void(int64_t)> on_commit;    // After each new commit.
   bool hold = false;    // No batch is complete until told to stop.
   int unavailable = 0;  // Calls that fail before one succeeds.
+  int64_t lose = 0;     // Step of whose rollouts one never arrives.
 
  private:
   const int64_t steps_;
