@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/serving/openai_response.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace mpo::serving {
@@ -70,7 +72,9 @@ Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens) const {
     json["tokens"].push_back(text);
     json["token_logprobs"].push_back(token.logprob);
     json["text_offset"].push_back(offset);
-    offset += static_cast<int64_t>(text.size());
+    // In characters, as OpenAI counts: bytes that begin one.
+    offset += std::count_if(text.begin(), text.end(),
+                            [](char c) { return (c & 0xC0) != 0x80; });
     Json top = Json::object();
     for (const auto& one : token.top) top[TextOf(one.token)] = one.logprob;
     json["top_logprobs"].push_back(std::move(top));
