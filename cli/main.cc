@@ -26,6 +26,22 @@ void SleepInsteadOfSpin(int argc, char** argv) {
   // Slower, but it works as it is.
 }
 
+// What is wrong with the command line, and where to look it up.
+int Refuse(const CLI::App& app, int argc, char** argv,
+           const CLI::ParseError& error) {
+  const auto named = [argv](const CLI::App* command) {
+    return command->get_name() == argv[1];
+  };
+  if (argc > 1 && !app.get_subcommands(named).empty()) {
+    std::fprintf(stderr, "mpo: %s; see mpo %s --help\n", error.what(), argv[1]);
+  } else if (argc > 1 && argv[1][0] != '-') {
+    std::fprintf(stderr, "mpo: no command \"%s\"; see mpo --help\n", argv[1]);
+  } else {
+    std::fprintf(stderr, "mpo: %s; see mpo --help\n", error.what());
+  }
+  return mpo::cli::kExitBadInput;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -35,6 +51,7 @@ int main(int argc, char** argv) {
       "while it trains",
       "mpo");
   app.require_subcommand(1);
+  app.set_version_flag("--version", "mpo " MPO_VERSION);
   app.set_help_all_flag("--help-all", "Help of all commands");
   mpo::cli::Action action;
   mpo::cli::AddTrainCommand(app, action);
@@ -50,8 +67,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help
-    std::fprintf(stderr, "mpo: %s; see mpo --help\n", error.what());
-    return mpo::cli::kExitBadInput;
+    return Refuse(app, argc, argv, error);
   }
   return action ? action() : mpo::cli::kExitBadInput;
 }

@@ -16,6 +16,7 @@
 #include "mpo/text/chat_template.h"
 #include "mpo/text/prompt_renderer.h"
 #include "mpo/text/tokenizer.h"
+#include "services/orchestrator/run_options.h"
 
 namespace mpo::cli {
 namespace {
@@ -143,11 +144,18 @@ std::vector<std::string> FindProblems(const RunConfig& config) {
   check("policy.model", CheckModel(config.policy().model()));
   check("reward.rubric", CheckRubric(config.reward().rubric(),
                                      config.reward().judge() == "embedded"));
-  check("data.train", CheckPrompts(config.data().train(), config.task(),
-                                   config.policy().model()));
+  absl::Status data = CheckPrompts(config.data().train(), config.task(),
+                                   config.policy().model());
+  check("data.train", data);
   if (!config.data().heldout().empty()) {
-    check("data.heldout", CheckPrompts(config.data().heldout(), config.task(),
-                                       config.policy().model()));
+    const absl::Status heldout = CheckPrompts(
+        config.data().heldout(), config.task(), config.policy().model());
+    check("data.heldout", heldout);
+    data.Update(heldout);
+  }
+  // The plan needs the prompts.
+  if (data.ok()) {
+    check("plan", orchestrator::EngineOptionsFrom(config, "").status());
   }
   if (const std::string& key = config.reward().http().api_key_file();
       !key.empty()) {

@@ -42,6 +42,11 @@ struct Workspace {
           "criteria:\n  - {id: words, text: Many words, maximum: 5, "
           "check: {name: words, saturate_at: 10}}\n");
     config.set_task("math");
+    config.mutable_run()->set_steps(3);
+    config.mutable_generation()->set_prompts_per_step(1);
+    config.mutable_generation()->set_group_size(2);
+    config.mutable_generation()->set_unit_size(2);
+    config.mutable_generation()->set_max_new_tokens(4);
     config.mutable_run()->set_dir((dir / "run").string());
     config.mutable_policy()->set_model((dir / "model").string());
     config.mutable_data()->set_train((dir / "prompts.jsonl").string());
@@ -95,6 +100,15 @@ TEST_CASE("every problem of a run is told at once", "[cli]") {
   CHECK(absl::StartsWith(problems[1], "reward.rubric: "));
   CHECK(absl::StartsWith(problems[2], "data.train: "));
   CHECK(absl::StartsWith(problems[3], "reward.http.api_key_file: "));
+}
+
+TEST_CASE("a plan that the prompts do not allow is refused", "[cli]") {
+  Workspace w;
+  w.config.mutable_generation()->set_prompts_per_step(2);
+  const auto problems = FindProblems(w.config);
+  REQUIRE(problems.size() == 1);
+  CHECK(absl::StartsWith(problems[0], "plan: "));
+  CHECK(absl::StrContains(problems[0], "prompts_per_step"));
 }
 
 TEST_CASE("full weights need several times the room of an adapter", "[cli]") {

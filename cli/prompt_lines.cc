@@ -45,6 +45,9 @@ absl::StatusOr<PromptLine> Read(const Json& json, const Names& names) {
     } else if (key == names.tokens) {
       line.tokens = value.get<std::vector<int32_t>>();
       ++given;
+    } else if (names.has_id && (key == "reference" || key == "subject" ||
+                                key == "key_terms" || key == "cluster")) {
+      // Fields of a run's prompts that generation has no use for.
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("unknown field \"", key, "\""));

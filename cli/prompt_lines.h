@@ -22,8 +22,10 @@ struct PromptLine {
 };
 
 // {"id", "prompt"} | {"id", "messages": [...]} | {"id", "tokens": [...]}, one a
-// line; blank lines are skipped. INVALID_ARGUMENT names `source` and the line:
-// bad JSON, an unknown, missing or ill-typed field, an id twice, no lines.
+// line; blank lines are skipped, and so are the other fields that the prompts
+// of a run have (mpo/evaluation/prompts.h). INVALID_ARGUMENT names `source` and
+// the line: bad JSON, an unknown, missing or ill-typed field, an id twice, no
+// lines.
 absl::StatusOr<std::vector<PromptLine>> ParsePromptLines(
     std::string_view text, const std::string& source);
 

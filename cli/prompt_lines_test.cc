@@ -28,6 +28,21 @@ TEST_CASE("ParsePromptLines reads the three kinds of prompt", "[cli]") {
   CHECK((*lines)[2].tokens == std::vector<int32_t>{1, 2});
 }
 
+TEST_CASE("ParsePromptLines takes the prompt files of a run", "[cli]") {
+  const auto lines = ParsePromptLines(
+      "{\"id\": \"a\", \"prompt\": \"1 + 1 =\", \"reference\": \"2\", "
+      "\"cluster\": \"add\"}\n"
+      "{\"id\": \"b\", \"messages\": [{\"role\": \"user\", \"content\": "
+      "\"Hi\"}], \"subject\": \"s\", \"key_terms\": [\"k\"]}",
+      "in.jsonl");
+  REQUIRE(lines.ok());
+  CHECK((*lines)[0].text == "1 + 1 =");
+  CHECK((*lines)[1].messages.size() == 1);
+  CHECK(absl::IsInvalidArgument(
+      ParseTokenizeLine("{\"text\": \"x\", \"reference\": \"2\"}", "stdin:1")
+          .status()));
+}
+
 TEST_CASE("ParsePromptLines names file, line and problem", "[cli]") {
   using Catch::Contains;
   CHECK_THAT(Problem(""), Contains("in.jsonl: expected JSON lines"));

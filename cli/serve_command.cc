@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/ports.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
@@ -56,6 +57,12 @@ absl::Status Serve(const ServeOptions& options) {
       return absl::InvalidArgumentError(absl::StrCat(
           options.api_key_file, ": expected a key, found nothing"));
     }
+  }
+  if (options.port != 0) {
+    // Told before a model is loaded; other spellings of a host are told after.
+    const absl::Status free =
+        CheckPortFree(absl::StrCat(options.host, ":", options.port));
+    if (absl::IsAlreadyExists(free)) return free;
   }
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(options.model));

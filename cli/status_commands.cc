@@ -55,8 +55,14 @@ absl::Status OfflineStatus(const std::string& directory, bool json) {
 }
 
 absl::Status Status(const Target& target, bool json) {
-  MPO_ASSIGN_OR_RETURN(const std::string address, AddressOf(target));
-  const absl::StatusOr<RunState> state = ReadState(address, absl::Seconds(3));
+  const absl::StatusOr<std::string> found = AddressOf(target);
+  if (!found.ok() && !absl::IsFailedPrecondition(found.status())) {
+    return found.status();
+  }
+  const std::string address = found.value_or("");
+  const absl::StatusOr<RunState> state =
+      found.ok() ? ReadState(address, absl::Seconds(3))
+                 : absl::StatusOr<RunState>(found.status());
   if (!state.ok()) {
     return target.run.empty() ? state.status()
                               : OfflineStatus(target.run, json);

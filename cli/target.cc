@@ -27,6 +27,11 @@ absl::StatusOr<std::string> AddressOf(const Target& target) {
     return absl::NotFoundError(absl::StrCat(
         target.run, "/processes.json: expected an entry \"orchestrator\""));
   }
+  if (found->second.pid == 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the run in ", target.run,
+        " is not running; mpo train with its configuration goes on with it"));
+  }
   return found->second.addresses.grpc;
 }
 

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "cli/commands.h"
+#include "cli/doctor_checks.h"
 #include "cli/exit_code.h"
 #include "cli/mesh_plan.h"
 #include "cli/orchestrator_link.h"
@@ -141,12 +143,19 @@ absl::StatusOr<TrainConfig> Configure(const TrainOptions& options) {
   if (!options.seed.empty()) overrides.push_back("run.seed=" + options.seed);
   MPO_ASSIGN_OR_RETURN(TrainConfig train,
                        LoadTrainConfig(options.config, overrides));
-  std::string problems;
-  for (const std::string& problem : FindProblems(train.config)) {
-    problems += (problems.empty() ? "" : "\n") + problem;
+  std::vector<std::string> problems = FindProblems(train.config);
+  const auto ask = [&problems](const char* key, const std::string& judge) {
+    if (judge == "embedded") return;
+    const Finding finding = CheckJudge(judge);
+    if (finding.level != Finding::Level::kFailed) return;
+    problems.push_back(absl::StrCat(key, ": ", finding.detail));
+  };
+  ask("reward.judge", train.config.reward().judge());
+  if (train.config.meta().every() > 0) {
+    ask("meta.judge", train.config.meta().judge());
   }
-  if (!problems.empty()) return absl::InvalidArgumentError(problems);
-  return train;
+  if (problems.empty()) return train;
+  return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
 }
 
 std::string CommandOf(const TrainOptions& options) {
@@ -198,7 +207,7 @@ int Train(const TrainOptions& options) {
   TrainConfig train = *configured;
   const auto directory = RunDirectory::Lock(train.config.run().dir());
   if (!directory.ok()) return Report(directory.status());
-  if (const absl::Status same = CheckSameRun(directory->path(), train.sha256);
+  if (const absl::Status same = CheckSameRun(directory->path(), train);
       !same.ok()) {
     return Report(same);
   }

@@ -27,17 +27,18 @@ absl::StatusOr<TrainConfig> LoadTrainConfig(
 }
 
 absl::Status CheckSameRun(const std::filesystem::path& directory,
-                          const std::string& sha256) {
+                          const TrainConfig& train) {
   const std::filesystem::path path = directory / "config.resolved.yaml";
   const absl::StatusOr<config::LoadedConfig> before =
       config::LoadRunConfig(path);
   if (absl::IsNotFound(before.status())) return absl::OkStatus();
   if (!before.ok()) return before.status();
-  const std::string known = config::Sha256Of(before->config);
-  if (known == sha256) return absl::OkStatus();
+  if (config::Sha256Of(before->config) == train.sha256) {
+    return absl::OkStatus();
+  }
   return absl::FailedPreconditionError(absl::StrCat(
-      directory.string(), " holds a run of configuration ", known,
-      ", this one is ", sha256,
+      directory.string(), " holds a run of another configuration: ",
+      config::DifferencesOf(before->config, train.config),
       "; go on with its own, or give another directory with --dir"));
 }
 

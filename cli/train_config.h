@@ -27,9 +27,9 @@ absl::StatusOr<TrainConfig> LoadTrainConfig(
     const std::vector<std::string>& overrides);
 
 // FAILED_PRECONDITION: the run directory holds a run of another configuration;
-// the message names both hashes and says what to do.
+// the message names each key that differs and says what to do.
 absl::Status CheckSameRun(const std::filesystem::path& directory,
-                          const std::string& sha256);
+                          const TrainConfig& train);
 
 // Writes config.yaml and config.resolved.yaml.
 absl::Status WriteConfigs(const std::filesystem::path& directory,

@@ -3,6 +3,7 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
+#include <google/protobuf/util/message_differencer.h>
 #include <yaml-cpp/yaml.h>
 
 #include <exception>
@@ -10,8 +11,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "mpo/base/digest.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
@@ -216,6 +219,13 @@ void Emit(const Message& message, int depth, std::string& yaml) {
   }
 }
 
+// What decides a run's result.
+v1::RunConfig Decisive(v1::RunConfig config) {
+  config.clear_mesh();
+  config.mutable_run()->clear_dir();
+  return config;
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedConfig> ParseRunConfig(
@@ -262,10 +272,22 @@ std::string ToYaml(const v1::RunConfig& config) {
 }
 
 std::string Sha256Of(const v1::RunConfig& config) {
-  v1::RunConfig decisive = config;
-  decisive.clear_mesh();
-  decisive.mutable_run()->clear_dir();
-  return Sha256Hex(ToYaml(decisive));
+  return Sha256Hex(ToYaml(Decisive(config)));
+}
+
+std::string DifferencesOf(const v1::RunConfig& before,
+                          const v1::RunConfig& after) {
+  std::string report;
+  google::protobuf::util::MessageDifferencer differencer;
+  differencer.ReportDifferencesToString(&report);
+  differencer.Compare(Decisive(before), Decisive(after));
+  // Lines of "modified: run.seed: 1 -> 2".
+  std::vector<std::string> lines =
+      absl::StrSplit(report, '\n', absl::SkipEmpty());
+  for (std::string& line : lines) {
+    if (absl::StartsWith(line, "modified: ")) line.erase(0, 10);
+  }
+  return absl::StrJoin(lines, "; ");
 }
 
 }  // namespace mpo::config

@@ -40,4 +40,9 @@ std::string ToYaml(const v1::RunConfig& config);
 // SHA-256 of what decides a run's result: everything but `mesh` and `run.dir`.
 std::string Sha256Of(const v1::RunConfig& config);
 
+// What differs between two configurations of different Sha256Of, as
+// "run.seed: 1 -> 2", joined by "; ".
+std::string DifferencesOf(const v1::RunConfig& before,
+                          const v1::RunConfig& after);
+
 }  // namespace mpo::config

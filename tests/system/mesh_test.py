@@ -57,9 +57,10 @@ class FaultyJudge(http.server.ThreadingHTTPServer):
     GARBAGE = ("no json at all", '{"scores": []}', '{"scores": [{"id": "long", "score": 99}, {"id": "loud", "score": 1}]}',
                '{"scores": [{"id": "long", "score": "many"}, {"id": "loud", "score": 1}]}', "")
 
-    def __init__(self, patience):
+    def __init__(self, patience, dies_after=None):
         super().__init__(("127.0.0.1", 0), FaultyJudge.Handler)
         self.patience = patience  # Seconds after which the client gives up.
+        self.dies_after = dies_after  # Calls after which each one fails.
         self.lock = threading.Lock()
         self.random = random.Random(7)
         self.good = {}  # Call number -> the score it gave.
@@ -75,6 +76,8 @@ class FaultyJudge(http.server.ThreadingHTTPServer):
         with self.lock:
             self.calls += 1
             dice = self.random.random()
+            if self.dies_after is not None and self.calls > self.dies_after:
+                dice = 0
             kind = "500" if dice < 0.10 else "garbage" if dice < 0.20 else "silence" if dice < 0.25 else "good"
             if kind == "good":
                 self.good[self.calls] = self.random.randint(1, 10)
@@ -83,6 +86,12 @@ class FaultyJudge(http.server.ThreadingHTTPServer):
             return self.calls, kind
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # /v1/models, which mpo train asks for first.
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
             call, kind = self.server.draw()
@@ -324,12 +333,18 @@ class Mesh(unittest.TestCase):
         self.clean_run()
         self.expect_refusal(self.root / "clean.yaml", "configuration", "--dir", arguments=("--set", "learner.epochs=2"))
 
-    def test_8_an_unreachable_judge_ends_in_a_drained_stop(self):
-        config = self.config("judgeless")
+    def test_8_an_unreachable_judge_is_refused_before_the_run(self):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             url = "http://127.0.0.1:%d/v1" % closed.getsockname()[1]
-        process = self.start(config, "--set", f"reward.judge={url}", "--set", "reward.http.attempts=1",
+        self.expect_refusal(self.config("judgeless"), "reward.judge", re.escape(url), "is the judge running",
+                            arguments=("--set", f"reward.judge={url}"))
+
+    def test_8_a_judge_that_goes_away_ends_in_a_drained_stop(self):
+        judge = FaultyJudge(patience=0.5, dies_after=10)
+        self.addCleanup(judge.shutdown)
+        config = self.config("widowed")
+        process = self.start(config, "--set", f"reward.judge={judge.url}", "--set", "reward.http.attempts=1",
                              "--set", "reward.http.timeout=1", "--no-report")
         self.finish(process, config, code=1)
         self.assertIn("paused itself", self.output(config))
