@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   mpo::cli::AddTrainCommand(app, action);
   mpo::cli::AddStatusCommands(app, action);
   mpo::cli::AddRubricCommand(app, action);
+  mpo::cli::AddReplayCommand(app, action);
   mpo::cli::AddReportCommand(app, action);
   mpo::cli::AddDoctorCommand(app, action);
   mpo::cli::AddExportCommand(app, action);

@@ -62,6 +62,27 @@ absl::StatusOr<Json> ReadManifest(const fs::path& path) {
   return manifest;
 }
 
+// The manifest of a checkpoint whose files are all as it says.
+absl::StatusOr<Json> ReadWhole(const fs::path& directory) {
+  const fs::path path = directory / kManifest;
+  MPO_ASSIGN_OR_RETURN(Json manifest, ReadManifest(path));
+  if (manifest["format_version"] != CheckpointStore::kFormatVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path.string(), ": format version ", manifest["format_version"].dump(),
+        ", this program reads ", CheckpointStore::kFormatVersion));
+  }
+  for (const auto& [name, file] : manifest["files"].items()) {
+    const fs::path of_file = directory / name;
+    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(of_file));
+    if (!file.is_object() || file.value("bytes", Json()) != bytes.size() ||
+        file.value("sha256", Json()) != Sha256Hex(bytes)) {
+      return absl::DataLossError(absl::StrCat(
+          of_file.string(), ": size or SHA-256 differs from the manifest"));
+    }
+  }
+  return manifest;
+}
+
 }  // namespace
 
 absl::StatusOr<CheckpointStore::Checkpoint> CheckpointStore::Write(
@@ -98,14 +119,17 @@ absl::StatusOr<CheckpointStore::Checkpoint> CheckpointStore::Write(
   }
   MPO_RETURN_IF_ERROR(SyncPath(options_.directory));
   std::map<int64_t, fs::path> all = List(options_.directory);
-  while (all.size() > static_cast<size_t>(options_.kept)) {
-    fs::remove_all(all.begin()->second, error);
-    if (error) {
-      logging::Warning(
-          "old checkpoint stays",
-          {{"path", all.begin()->second.string()}, {"error", error.message()}});
+  auto kept = all.end();
+  for (int i = 0; i < options_.kept && kept != all.begin(); ++i) --kept;
+  for (auto old = all.begin(); old != kept; ++old) {
+    if (options_.keep_every > 0 && old->first % options_.keep_every == 0) {
+      continue;
     }
-    all.erase(all.begin());
+    fs::remove_all(old->second, error);
+    if (error) {
+      logging::Warning("old checkpoint stays", {{"path", old->second.string()},
+                                                {"error", error.message()}});
+    }
   }
   return checkpoint;
 }
@@ -130,14 +154,15 @@ absl::Status CheckpointStore::Seal(int64_t step,
   return SyncPath(directory);
 }
 
+absl::StatusOr<CheckpointStore::Checkpoint> CheckpointStore::Read(
+    const fs::path& path) {
+  MPO_ASSIGN_OR_RETURN(const Json manifest, ReadWhole(path));
+  return Checkpoint{manifest["step"].get<int64_t>(), path};
+}
+
 absl::Status CheckpointStore::Verify(const Checkpoint& checkpoint) const {
+  MPO_ASSIGN_OR_RETURN(const Json manifest, ReadWhole(checkpoint.path));
   const fs::path path = checkpoint.path / kManifest;
-  MPO_ASSIGN_OR_RETURN(const Json manifest, ReadManifest(path));
-  if (manifest["format_version"] != kFormatVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path.string(), ": format version ", manifest["format_version"].dump(),
-        ", this program reads ", kFormatVersion));
-  }
   if (manifest["config_sha256"] != options_.config_sha256) {
     return absl::FailedPreconditionError(
         absl::StrCat(path.string(), ": written with configuration ",
@@ -148,15 +173,6 @@ absl::Status CheckpointStore::Verify(const Checkpoint& checkpoint) const {
   if (manifest["step"] != checkpoint.step) {
     return absl::DataLossError(
         absl::StrCat(path.string(), ": is of step ", manifest["step"].dump()));
-  }
-  for (const auto& [name, file] : manifest["files"].items()) {
-    const fs::path of_file = checkpoint.path / name;
-    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(of_file));
-    if (!file.is_object() || file.value("bytes", Json()) != bytes.size() ||
-        file.value("sha256", Json()) != Sha256Hex(bytes)) {
-      return absl::DataLossError(absl::StrCat(
-          of_file.string(), ": size or SHA-256 differs from the manifest"));
-    }
   }
   return absl::OkStatus();
 }
@@ -182,8 +198,8 @@ CheckpointStore::Newest() const {
 
 int64_t CheckpointStore::OldestStep() const {
   const std::map<int64_t, fs::path> all = List(options_.directory);
-  return all.size() < static_cast<size_t>(options_.kept) ? 0
-                                                         : all.begin()->first;
+  if (all.size() < static_cast<size_t>(options_.kept)) return 0;
+  return std::prev(all.end(), options_.kept)->first;
 }
 
 }  // namespace mpo::policy_learner

@@ -23,7 +23,8 @@ class CheckpointStore {
   struct Options {
     std::filesystem::path directory;
     std::string config_sha256;
-    int kept = 2;  // Newest ones that stay.
+    int kept = 2;            // Newest ones that stay.
+    int64_t keep_every = 0;  // So do those of every m-th step; 0 = none.
   };
   struct Checkpoint {
     int64_t step = 0;
@@ -45,12 +46,17 @@ class CheckpointStore {
   // FAILED_PRECONDITION when it is of another configuration or format.
   absl::StatusOr<std::optional<Checkpoint>> Newest() const;
 
-  // The oldest step a restart may fall back to: that of the oldest directory;
-  // 0 when fewer than `kept` exist (training may begin from the start).
+  // The oldest step a restart may fall back to: that of the `kept`-th newest
+  // directory; 0 when there are fewer (training may begin from the start).
   int64_t OldestStep() const;
+
+  // A checkpoint by its directory, of whatever configuration. NOT_FOUND,
+  // DATA_LOSS, FAILED_PRECONDITION (another format).
+  static absl::StatusOr<Checkpoint> Read(const std::filesystem::path& path);
 
  private:
   absl::Status Seal(int64_t step, const std::filesystem::path& directory) const;
+  // That the checkpoint is whole and of this configuration.
   absl::Status Verify(const Checkpoint& checkpoint) const;
 
   const Options options_;

@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -204,6 +205,26 @@ TEST_CASE("The newest checkpoint is found and old ones go", "[learner]") {
   CHECK(store.OldestStep() == 9);
   CHECK_FALSE(fs::exists(dir.path / "step_8"));
   CHECK(*ReadFile(dir.path / "step_10" / "state") == "10");
+}
+
+TEST_CASE("Checkpoints of every m-th step stay beside the newest",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  CheckpointStore store({.directory = dir.path,
+                         .config_sha256 = "config-one",
+                         .kept = 2,
+                         .keep_every = 3});
+  for (int64_t step = 1; step <= 8; ++step) Write(store, step);
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(dir.path)) {
+    left.insert(entry.path().filename());
+  }
+  CHECK(left == std::set<std::string>{"step_3", "step_6", "step_7", "step_8"});
+  CHECK(store.OldestStep() == 7);  // What a restart falls back to.
+  const auto read = CheckpointStore::Read(dir.path / "step_3");
+  REQUIRE(read.ok());
+  CHECK(read->step == 3);
+  CHECK(absl::IsNotFound(CheckpointStore::Read(dir.path / "step_4").status()));
 }
 
 TEST_CASE("A damaged checkpoint gives way to the one before", "[learner]") {

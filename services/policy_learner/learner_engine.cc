@@ -6,10 +6,12 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
 #include "nlohmann/json.hpp"
+#include "services/policy_learner/rollout_lines.h"
 
 namespace mpo::policy_learner {
 namespace {
@@ -184,6 +186,22 @@ absl::StatusOr<std::vector<TrainingSample>> LearnerEngine::ReadSamples(
   return samples;
 }
 
+void LearnerEngine::Record(int64_t step,
+                           const std::vector<TrainingSample>& samples) {
+  if (options_.record.empty()) return;
+  std::string lines;
+  for (const TrainingSample& sample : samples) lines += ToJsonLine(sample);
+  std::error_code error;
+  std::filesystem::create_directories(options_.record, error);
+  const absl::Status written = WriteFileAtomically(
+      options_.record / absl::StrFormat("step_%06d.jsonl", step), lines);
+  // A record is no reason to stop.
+  if (!written.ok()) {
+    logging::Error("rollouts not recorded",
+                   {{"step", step}, {"error", written}});
+  }
+}
+
 absl::Status LearnerEngine::TrainStep(int64_t step,
                                       const std::vector<std::string>& keys,
                                       std::stop_token stop) {
@@ -208,6 +226,7 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
     return absl::ToDoubleSeconds(clock_.Steady() - from);
   };
   const double waited = since(began);
+  Record(step, samples);
   MPO_ASSIGN_OR_RETURN(last_result_, trainer_->Train(step, samples));
   step_ = step;
   last_result_.seconds["wait"] = waited;

@@ -46,6 +46,9 @@ class LearnerEngine {
     // Holds the newest version ever published, so that rollouts drawn from it
     // are known after a restart from an older checkpoint.
     std::filesystem::path version_file;
+    // Receives the rollouts of each step as step_<6 digits>.jsonl
+    // (rollout_lines.h), for replays; empty = they are not recorded.
+    std::filesystem::path record;
     absl::Duration poll = absl::Seconds(10);        // Of AssignBatch.
     absl::Duration retry_pause = absl::Seconds(1);  // When it is unavailable.
     // Rollouts arrive before their batch is assigned; after that long they are
@@ -92,6 +95,7 @@ class LearnerEngine {
       int64_t step, std::stop_token stop);
   absl::Status TrainStep(int64_t step, const std::vector<std::string>& keys,
                          std::stop_token stop);
+  void Record(int64_t step, const std::vector<TrainingSample>& samples);
   absl::StatusOr<std::vector<TrainingSample>> ReadSamples(
       const std::vector<std::string>& keys);
   absl::Status Publish();

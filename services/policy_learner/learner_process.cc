@@ -91,13 +91,21 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
              return newest == nullptr ? 0 : newest->version();
            },
        .heartbeat = absl::Seconds(std::max(0.01, config.mesh().heartbeat()))});
-  LearnerEngine engine(
-      {.checkpoints = {run / "checkpoints", options.config_sha256,
-                       config.learner().checkpoints_kept()},
-       .checkpoint_every = std::max(1, config.learner().checkpoint_every()),
-       .version_file = run / "spool" / "newest_version"},
-      std::move(trainer), *spool, SampleFromBytes, ledger, publisher, metrics,
-      Clock::Real());
+  LearnerEngine::Options engine_options;
+  engine_options.checkpoints = {
+      .directory = run / "checkpoints",
+      .config_sha256 = options.config_sha256,
+      .kept = config.learner().checkpoints_kept(),
+      .keep_every = config.learner().checkpoints_keep_every()};
+  engine_options.checkpoint_every =
+      std::max(1, config.learner().checkpoint_every());
+  engine_options.version_file = run / "spool" / "newest_version";
+  if (config.learner().record_rollouts()) {
+    engine_options.record = run / "rollouts";
+  }
+  LearnerEngine engine(engine_options, std::move(trainer), *spool,
+                       SampleFromBytes, ledger, publisher, metrics,
+                       Clock::Real());
   MPO_RETURN_IF_ERROR(engine.Restore());
   LearnerService service(engine, *spool, publisher, metrics);
   MPO_ASSIGN_OR_RETURN(

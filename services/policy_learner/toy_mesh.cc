@@ -69,14 +69,17 @@ ToyLearner::ToyLearner(const std::filesystem::path& run, int64_t steps,
   spool = *RolloutSpool::Open({.directory = run / "spool"});
   ledger = std::make_unique<ToyLedger>(steps, *spool, publisher);
   ledger->committed = std::move(committed);
+  LearnerEngine::Options engine_options;
+  engine_options.checkpoints.directory = run / "checkpoints";
+  engine_options.checkpoints.config_sha256 = "config-one";
+  engine_options.checkpoint_every = checkpoint_every;
+  engine_options.version_file = run / "version";
+  engine_options.record = run / "rollouts";
+  engine_options.poll = absl::Milliseconds(1);
+  engine_options.retry_pause = absl::Milliseconds(1);
+  engine_options.rollout_deadline = absl::Milliseconds(1);
   engine = std::make_unique<LearnerEngine>(
-      LearnerEngine::Options{
-          .checkpoints = {run / "checkpoints", "config-one", 2},
-          .checkpoint_every = checkpoint_every,
-          .version_file = run / "version",
-          .poll = absl::Milliseconds(1),
-          .retry_pause = absl::Milliseconds(1),
-          .rollout_deadline = absl::Milliseconds(1)},
+      engine_options,
       *PolicyTrainer::Create(ToyTask::Model(), options, Clock::Real()), *spool,
       SampleFromBytes, *ledger, publisher, metrics, Clock::Real());
   restored = engine->Restore();

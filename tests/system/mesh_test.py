@@ -33,7 +33,7 @@ policy: {{model: {model}, lora: {{rank: 4, alpha: 8, layers: 1}}}}
 generation: {{prompts_per_step: 4, group_size: 2, unit_size: 4, temperature: 1.0, max_new_tokens: 24, threads: 1}}
 reward: {{rubric: {rubric}, judge: embedded}}
 meta: {{every: 12, judge: embedded, evidence: 16, publish: barrier}}
-learner: {{algorithm: rloo, learning_rate: 1.0e-2, epochs: 1, kl_coef: 0.01, threads: 1}}
+learner: {{algorithm: rloo, learning_rate: 1.0e-2, epochs: 1, kl_coef: 0.01, threads: 1, record_rollouts: true}}
 evaluation: {{every: 24, prompts: 2}}
 mesh: {{work_lease: 2, heartbeat: 0.3{mesh}}}
 """
@@ -379,6 +379,30 @@ class Mesh(unittest.TestCase):
         self.check_exactly_once("faulty")
         print(f"faulty judge: {judge.calls} calls, failed {dict(judge.failed)}, {len(used)} samples scored, "
               f"{len(samples) - len(used)} unscorable, 0 scores from failed calls", file=sys.stderr)
+
+    def test_9_a_replay_of_the_rollouts_gives_the_weights_of_the_run(self):
+        self.clean_run()
+        clean = self.root / "clean"
+        committed = [json.loads(line) for line in (clean / "metrics.jsonl").read_text().splitlines()]
+        expected = {line["step"]: line["weights_sha256"] for line in committed}
+
+        def replay(output, *arguments):
+            done = self.mpo("replay", self.root / "clean.yaml", "--rollouts", clean / "rollouts", "--output", output,
+                            "--json", *arguments)
+            steps = [json.loads(line) for line in done.stdout.splitlines()]
+            return {step["step"]: step["weights_sha256"] for step in steps}
+
+        self.assertEqual(replay(self.root / "replay", "--last-step", 5), {s: expected[s] for s in range(1, 6)})
+        self.assertTrue((self.root / "replay" / "step_5" / "adapter_model.safetensors").exists())
+        last = replay(self.root / "replay-last", "--checkpoint", clean / "checkpoints" / f"step_{STEPS - 1}")
+        self.assertEqual(last, {STEPS: expected[STEPS]})
+        done = self.mpo("replay", self.root / "clean.yaml", "--rollouts", clean / "rollouts", "--output",
+                        self.root / "replay", code=2)
+        self.assertIn("expected an empty folder", done.stderr)
+        (self.root / "bad.jsonl").write_text('{"step": 1}\n')
+        done = self.mpo("replay", self.root / "clean.yaml", "--rollouts", self.root / "bad.jsonl", "--output",
+                        self.root / "replay-bad", code=2)
+        self.assertIn("bad.jsonl:1: sample_key: is missing", done.stderr)
 
     def test_9_generate_and_tokenize(self):
         prompts = self.root / "prompts.jsonl"

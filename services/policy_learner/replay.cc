@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/replay.h"
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/base/digest.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/config/run_config.h"
+#include "mpo/tensor/threads.h"
+#include "mpo/weights/published_weights.h"
+#include "nlohmann/json.hpp"
+#include "services/policy_learner/checkpoint_store.h"
+#include "services/policy_learner/rollout_lines.h"
+#include "services/policy_learner/trainer_options_from.h"
+
+namespace mpo::policy_learner {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+absl::StatusOr<std::vector<TrainingSample>> ReadRollouts(const fs::path& path) {
+  std::vector<fs::path> files = {path};
+  std::error_code error;
+  if (fs::is_directory(path, error)) {
+    files.clear();
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
+    }
+    std::sort(files.begin(), files.end());
+    if (files.empty()) {
+      return absl::NotFoundError(
+          absl::StrCat(path.string(), ": expected *.jsonl, found none"));
+    }
+  }
+  std::vector<TrainingSample> samples;
+  for (const fs::path& file : files) {
+    MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
+    MPO_ASSIGN_OR_RETURN(std::vector<TrainingSample> some,
+                         ParseRolloutLines(text, file.string()));
+    std::move(some.begin(), some.end(), std::back_inserter(samples));
+  }
+  return samples;
+}
+
+absl::Status CheckSamples(const std::vector<TrainingSample>& samples,
+                          const model::ModelConfig& config) {
+  int64_t step = 0;
+  for (const TrainingSample& sample : samples) {
+    const Rollout& rollout = sample.rollout;
+    MPO_RETURN_IF_ERROR(
+        ValidateSample(sample, {.vocabulary = config.vocab_size,
+                                .context = config.context,
+                                .newest_version = rollout.step - 1}));
+    if (rollout.step < step) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "rollout '", rollout.sample_key, "' is of step ", rollout.step,
+          " and comes after one of step ", step, "; sort them by step"));
+    }
+    step = rollout.step;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOutput(const fs::path& output) {
+  std::error_code error;
+  fs::create_directories(output, error);
+  if (error) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(output.string(), ": ", error.message()));
+  }
+  if (fs::is_empty(output, error)) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat(
+      output.string(), ": expected an empty folder; give another one"));
+}
+
+absl::StatusOr<std::unique_ptr<PolicyTrainer>> MakeTrainer(
+    const ReplayOptions& options) {
+  MPO_ASSIGN_OR_RETURN(const TrainerOptions trainer_options,
+                       TrainerOptionsFrom(options.config));
+  const int threads = options.config.learner().threads();
+  tensor::SetThreads(
+      threads > 0 ? threads
+                  : static_cast<int>(std::thread::hardware_concurrency()));
+  MPO_ASSIGN_OR_RETURN(
+      auto model, model::LanguageModel::Load(options.config.policy().model()));
+  return PolicyTrainer::Create(std::move(model), trainer_options,
+                               Clock::Real());
+}
+
+}  // namespace
+
+std::string ToJsonLine(const ReplayedStep& step) {
+  const Json json = {{"step", step.step},
+                     {"weights_sha256", step.weights_sha256},
+                     {"metrics", step.result.metrics},
+                     {"seconds", step.result.seconds}};
+  return json.dump() + "\n";
+}
+
+absl::Status ReplaySteps(PolicyTrainer& trainer,
+                         const std::vector<TrainingSample>& samples,
+                         const ReplaySink& on_step) {
+  MPO_RETURN_IF_ERROR(
+      CheckSamples(samples, trainer.model().reference().config()));
+  for (auto begin = samples.begin(); begin != samples.end();) {
+    ReplayedStep replayed{.step = begin->rollout.step};
+    const auto end =
+        std::find_if(begin, samples.end(), [&](const TrainingSample& one) {
+          return one.rollout.step != replayed.step;
+        });
+    MPO_ASSIGN_OR_RETURN(replayed.result,
+                         trainer.Train(replayed.step, {begin, end}));
+    const PolicyModel& model = trainer.model();
+    MPO_ASSIGN_OR_RETURN(const auto weights,
+                         weights::PublishedWeights::Create(
+                             replayed.step, model.kind(),
+                             model.adapter_config(), model.Weights()));
+    replayed.weights_sha256 = weights->sha256();
+    on_step(replayed);
+    begin = end;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
+  MPO_RETURN_IF_ERROR(CheckOutput(options.output));
+  MPO_ASSIGN_OR_RETURN(std::vector<TrainingSample> samples,
+                       ReadRollouts(options.rollouts));
+  CheckpointStore::Checkpoint from;
+  if (!options.checkpoint.empty()) {
+    MPO_ASSIGN_OR_RETURN(from, CheckpointStore::Read(options.checkpoint));
+  }
+  std::erase_if(samples, [&](const TrainingSample& sample) {
+    const int64_t step = sample.rollout.step;
+    return step <= from.step ||
+           (options.last_step > 0 && step > options.last_step);
+  });
+  if (samples.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.rollouts.string(), ": no rollout of a step after ", from.step,
+        options.last_step > 0 ? absl::StrCat(" and up to ", options.last_step)
+                              : std::string()));
+  }
+  MPO_ASSIGN_OR_RETURN(auto trainer, MakeTrainer(options));
+  if (!from.path.empty()) MPO_RETURN_IF_ERROR(trainer->Load(from.path));
+  const fs::path metrics_path = options.output / "metrics.jsonl";
+  std::ofstream metrics(metrics_path);
+  MPO_RETURN_IF_ERROR(
+      ReplaySteps(*trainer, samples, [&](const ReplayedStep& step) {
+        metrics << ToJsonLine(step) << std::flush;
+        on_step(step);
+      }));
+  if (!metrics) {
+    return absl::UnavailableError(
+        absl::StrCat(metrics_path.string(), ": could not be written"));
+  }
+  CheckpointStore store({.directory = options.output,
+                         .config_sha256 = config::Sha256Of(options.config)});
+  return store
+      .Write(samples.back().rollout.step, 0,
+             [&](const fs::path& path) { return trainer->Save(path); })
+      .status();
+}
+
+}  // namespace mpo::policy_learner

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/rollout_lines.h"
+
+#include <array>
+#include <exception>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mpo/base/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace mpo::policy_learner {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::array<std::pair<FinishReason, const char*>, 4> kReasons = {{
+    {FinishReason::kStop, "stop"},
+    {FinishReason::kLength, "length"},
+    {FinishReason::kCancelled, "cancelled"},
+    {FinishReason::kFailed, "failed"},
+}};
+
+// Reads the keys of one line; the first problem stays.
+class LineReader {
+ public:
+  explicit LineReader(const Json& line) : line_(line) {
+    if (!line.is_object()) Problem("expected a JSON object");
+  }
+
+  // Fills `out` where the key is there; `required` says that it must be.
+  template <typename T>
+  void Read(const char* key, bool required, T& out) {
+    read_.insert(key);
+    if (!status_.ok()) return;
+    const auto found = line_.find(key);
+    if (found == line_.end()) {
+      if (required) Problem(absl::StrCat(key, ": is missing"));
+      return;
+    }
+    try {
+      out = found->get<T>();
+    } catch (const std::exception&) {
+      Problem(absl::StrCat(key, ": has a ", found->type_name(),
+                           " of a wrong type or content"));
+    }
+  }
+
+  bool Has(const char* key) const {
+    return line_.is_object() && line_.contains(key);
+  }
+
+  void Problem(const std::string& what) {
+    if (status_.ok()) status_ = absl::InvalidArgumentError(what);
+  }
+
+  absl::Status Finish() {
+    for (auto it = line_.begin(); status_.ok() && it != line_.end(); ++it) {
+      if (!read_.contains(it.key())) {
+        Problem(absl::StrCat("unknown key \"", it.key(), "\""));
+      }
+    }
+    return status_;
+  }
+
+ private:
+  const Json& line_;
+  std::set<std::string> read_;
+  absl::Status status_;
+};
+
+void ReadVerdict(LineReader& reader, Verdict& verdict) {
+  verdict.scored = reader.Has("reward");
+  if (verdict.scored == reader.Has("unscorable")) {
+    reader.Problem("expected either reward or unscorable");
+  }
+  reader.Read("reward", false, verdict.reward);
+  reader.Read("unscorable", false, verdict.detail);
+}
+
+void ReadSpans(LineReader& reader, Rollout& rollout) {
+  std::vector<std::array<int64_t, 3>> spans;
+  reader.Read("spans", false, spans);
+  for (const auto& [begin, end, version] : spans) {
+    rollout.spans.push_back(
+        {static_cast<int>(begin), static_cast<int>(end), version});
+  }
+  if (!reader.Has("spans") && !rollout.response_tokens.empty()) {
+    rollout.spans = {{0, static_cast<int>(rollout.response_tokens.size()),
+                      rollout.step - 1}};
+  }
+}
+
+absl::StatusOr<TrainingSample> ReadLine(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return absl::InvalidArgumentError("not valid JSON");
+  TrainingSample sample;
+  Rollout& rollout = sample.rollout;
+  LineReader reader(json);
+  reader.Read("step", true, rollout.step);
+  reader.Read("sample_key", true, rollout.sample_key);
+  reader.Read("group", true, rollout.group);
+  reader.Read("prompt_tokens", true, rollout.prompt_tokens);
+  reader.Read("response_tokens", true, rollout.response_tokens);
+  reader.Read("logprobs", true, rollout.logprobs);
+  reader.Read("temperature", false, rollout.temperature);
+  std::string reason = "length";
+  reader.Read("finish_reason", false, reason);
+  bool known = false;
+  for (const auto& [value, name] : kReasons) {
+    if (reason != name) continue;
+    rollout.finish_reason = value;
+    known = true;
+  }
+  if (!known) reader.Problem(absl::StrCat("finish_reason: \"", reason, "\""));
+  ReadSpans(reader, rollout);
+  ReadVerdict(reader, sample.verdict);
+  MPO_RETURN_IF_ERROR(reader.Finish());
+  return sample;
+}
+
+}  // namespace
+
+std::string ToJsonLine(const TrainingSample& sample) {
+  const Rollout& rollout = sample.rollout;
+  nlohmann::ordered_json json = {{"step", rollout.step},
+                                 {"sample_key", rollout.sample_key},
+                                 {"group", rollout.group},
+                                 {"prompt_tokens", rollout.prompt_tokens},
+                                 {"response_tokens", rollout.response_tokens},
+                                 {"logprobs", rollout.logprobs},
+                                 {"temperature", rollout.temperature}};
+  for (const auto& [value, name] : kReasons) {
+    if (value == rollout.finish_reason) json["finish_reason"] = name;
+  }
+  json["spans"] = Json::array();
+  for (const TokenSpan& span : rollout.spans) {
+    json["spans"].push_back({span.begin, span.end, span.policy_version});
+  }
+  if (sample.verdict.scored) {
+    json["reward"] = sample.verdict.reward;
+  } else {
+    json["unscorable"] = sample.verdict.detail;
+  }
+  // Text that is not UTF-8 must not stop a record.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<std::vector<TrainingSample>> ParseRolloutLines(
+    std::string_view text, const std::string& source) {
+  std::vector<TrainingSample> samples;
+  std::set<std::string> keys;
+  for (int number = 1; !text.empty(); ++number) {
+    const size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    absl::StatusOr<TrainingSample> sample = ReadLine(line);
+    if (sample.ok() && !keys.insert(sample->rollout.sample_key).second) {
+      sample = absl::InvalidArgumentError(
+          absl::StrCat("sample_key: \"", sample->rollout.sample_key,
+                       "\" was used by a line before"));
+    }
+    if (!sample.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          source, ":", number, ": ", std::string(sample.status().message())));
+    }
+    samples.push_back(*std::move(sample));
+  }
+  if (samples.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, ": expected JSON lines with at least one rollout, got none"));
+  }
+  return samples;
+}
+
+}  // namespace mpo::policy_learner
