@@ -7,7 +7,7 @@
 #include "mpo/base/status_macros.h"
 #include "mpo/rpc/channel.h"
 #include "mpo/v1/orchestrator_service.grpc.pb.h"
-#include "services/orchestrator/wire_nouns.h"
+#include "mpo/wire/nouns.h"
 
 namespace mpo::cli {
 namespace {
@@ -139,7 +139,7 @@ absl::StatusOr<std::string> ProposeRubric(const std::string& address,
                                           const std::string& reason) {
   const auto stub = OrchestratorService::NewStub(rpc::MakeChannel(address));
   v1::ProposeRubricRequest request;
-  *request.mutable_rubric() = orchestrator::ToProto(rubric);
+  *request.mutable_rubric() = wire::ToProto(rubric);
   request.set_reason(reason);
   v1::ProposeRubricResponse response;
   MPO_RETURN_IF_ERROR(

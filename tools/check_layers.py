@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = [
     ["mpo/base"],
     ["mpo/types", "mpo/logging", "mpo/store"],
-    ["mpo/metrics", "mpo/config", "mpo/rpc"],
+    ["mpo/metrics", "mpo/config", "mpo/rpc", "mpo/wire"],
     ["mpo/rubric", "mpo/text", "mpo/tensor", "mpo/app"],
     ["mpo/model", "mpo/judge", "mpo/evaluation"],
     ["mpo/generation", "mpo/rl", "mpo/weights"],

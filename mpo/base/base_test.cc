@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <thread>
@@ -15,7 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path FreshDirectory() {
-  fs::path path = fs::temp_directory_path() / "mpo_base_test";
+  fs::path path =
+      fs::temp_directory_path() / ("mpo_base_test_" + std::to_string(getpid()));
   fs::remove_all(path);
   fs::create_directories(path);
   return path;

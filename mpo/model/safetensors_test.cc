@@ -2,18 +2,22 @@
 #include "mpo/model/safetensors.h"
 
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
+#include <string>
 
 #include "mpo/base/file.h"
 
 namespace mpo::model {
 namespace {
 
+// Cases may run at the same time, each in a process of its own.
 const std::filesystem::path kPath =
-    std::filesystem::path(MPO_BINARY_DIR) / "safetensors_test.safetensors";
+    std::filesystem::temp_directory_path() /
+    ("safetensors_test_" + std::to_string(getpid()) + ".safetensors");
 
 std::vector<tensor::NamedTensor> Sample() {
   return {

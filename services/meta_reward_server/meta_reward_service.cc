@@ -152,10 +152,9 @@ grpc::ServerUnaryReactor* MetaRewardService::AssessRubric(
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto assess = [&]() -> absl::Status {
     MPO_RETURN_IF_ERROR(CheckSize(request->evidence_size(), "evidence"));
-    MPO_ASSIGN_OR_RETURN(const Rubric active,
-                         RubricFromProto(request->active()));
+    MPO_ASSIGN_OR_RETURN(const Rubric active, FromProto(request->active()));
     MPO_ASSIGN_OR_RETURN(const Rubric candidate,
-                         RubricFromProto(request->candidate()));
+                         FromProto(request->candidate()));
     MPO_ASSIGN_OR_RETURN(const std::vector<EvidenceItem> evidence,
                          EvidenceFromProto(request->evidence()));
     MPO_ASSIGN_OR_RETURN(const Assessment assessment,

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/rpc/channel.h"
-#include "services/orchestrator/wire_nouns.h"
+#include "services/orchestrator/wire.h"
 
 namespace mpo::orchestrator {
 namespace {

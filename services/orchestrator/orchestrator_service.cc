@@ -7,7 +7,6 @@
 #include "mpo/rpc/grpc_status.h"
 #include "services/orchestrator/service_reactors.h"
 #include "services/orchestrator/wire.h"
-#include "services/orchestrator/wire_nouns.h"
 
 namespace mpo::orchestrator {
 namespace {
@@ -187,7 +186,7 @@ grpc::ServerUnaryReactor* OrchestratorService::ListSamples(
     grpc::CallbackServerContext* context, const v1::ListSamplesRequest* request,
     v1::ListSamplesResponse* response) {
   return Queue(context, [this, request, response]() -> absl::Status {
-    MPO_ASSIGN_OR_RETURN(const WorkKind kind, KindOf(request->kind()));
+    MPO_ASSIGN_OR_RETURN(const WorkKind kind, FromProto(request->kind()));
     MPO_ASSIGN_OR_RETURN(const std::vector<SampleRecord> samples,
                          engine_.ListSamples(kind, request->step()));
     for (const SampleRecord& sample : samples) {

@@ -3,7 +3,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
-#include "services/orchestrator/wire_nouns.h"
 
 namespace mpo::orchestrator {
 namespace {
@@ -91,18 +90,6 @@ absl::StatusOr<MemberRecord> MemberOf(const v1::RegisterRequest& request) {
   member.incarnation = request.incarnation();
   member.address = request.address();
   return member;
-}
-
-absl::StatusOr<WorkKind> KindOf(v1::WorkKind kind) {
-  switch (kind) {
-    case v1::WORK_KIND_TRAINING:
-      return WorkKind::kTraining;
-    case v1::WORK_KIND_EVALUATION:
-      return WorkKind::kEvaluation;
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrCat("kind: expected training or evaluation, got ", kind));
-  }
 }
 
 absl::StatusOr<Completion> CompletionOf(

@@ -147,7 +147,7 @@ TEST_CASE("A malformed rollout is named and nothing of its stream is kept",
     field = "policy version 1";
   }
   SECTION("verdict") {
-    requests[2].clear_verdict(), field = "neither scored nor unscorable";
+    requests[2].clear_verdict(), field = "expected scored or unscorable";
   }
   SECTION("finish reason") {
     requests[2].mutable_rollout()->clear_finish_reason();

@@ -7,6 +7,7 @@
 
 #include "mpo/model/decoder.h"
 #include "mpo/tensor/counter_random.h"
+#include "mpo/wire/nouns.h"
 
 namespace mpo::policy_learner {
 namespace {
@@ -105,33 +106,8 @@ std::vector<TrainingSample> ToyTask::Sample(const PolicyModel& policy,
 
 v1::SubmitRolloutsRequest ToProto(const TrainingSample& sample) {
   v1::SubmitRolloutsRequest request;
-  v1::Rollout& to = *request.mutable_rollout();
-  const Rollout& from = sample.rollout;
-  to.set_sample_key(from.sample_key);
-  to.set_step(from.step);
-  to.set_group(from.group);
-  to.mutable_prompt_tokens()->Add(from.prompt_tokens.begin(),
-                                  from.prompt_tokens.end());
-  to.mutable_response_tokens()->Add(from.response_tokens.begin(),
-                                    from.response_tokens.end());
-  to.mutable_logprobs()->Add(from.logprobs.begin(), from.logprobs.end());
-  for (const TokenSpan& span : from.spans) {
-    v1::TokenSpan& s = *to.add_spans();
-    s.set_begin(span.begin);
-    s.set_end(span.end);
-    s.set_policy_version(span.policy_version);
-  }
-  to.set_finish_reason(from.finish_reason == FinishReason::kStop
-                           ? v1::FINISH_REASON_STOP
-                           : v1::FINISH_REASON_LENGTH);
-  to.set_temperature(from.temperature);
-  if (sample.verdict.scored) {
-    request.mutable_verdict()->mutable_scored()->set_reward(
-        sample.verdict.reward);
-  } else {
-    request.mutable_verdict()->mutable_unscorable()->set_reason(
-        v1::UNSCORABLE_REASON_JUDGE_TIMEOUT);
-  }
+  *request.mutable_rollout() = wire::ToProto(sample.rollout);
+  *request.mutable_verdict() = wire::ToProto(sample.verdict);
   return request;
 }
 

@@ -6,7 +6,6 @@
 
 #include "mpo/judge/embedded_judge.h"
 #include "mpo/rubric/rubric_yaml.h"
-#include "services/reward_server/wire.h"
 
 namespace mpo::reward_server {
 namespace {
@@ -230,18 +229,6 @@ TEST_CASE("RewardEngine ends a batch whose caller is gone", "[reward]") {
   caller.request_stop();
   CHECK(absl::IsCancelled(result.done.get_future().get()));
   CHECK(result.verdicts.empty());
-}
-
-TEST_CASE("A rubric survives the wire", "[reward]") {
-  Rubric rubric = Make("a", 5);
-  rubric.criteria[0].levels = {{0, "none"}, {5, "all"}};
-  rubric.criteria[0].mode = CriterionMode::kVeto;
-  rubric.scale = RewardScale::kNone;
-  CHECK(*FromProto(ToProto(rubric)) == rubric);
-  v1::Rubric bad = ToProto(rubric);
-  bad.mutable_criteria(0)->set_mode(v1::CRITERION_MODE_UNSPECIFIED);
-  CHECK_THAT(std::string(FromProto(bad).status().message()),
-             Contains("criterion length: mode"));
 }
 
 }  // namespace mpo::reward_server

@@ -14,9 +14,9 @@ namespace {
 GenerateJob JobOf(const v1::GenerateRequest& request) {
   GenerateJob job;
   for (const v1::Prompt& prompt : request.prompts()) {
-    job.prompts.push_back(PromptOf(prompt));
+    job.prompts.push_back(FromProto(prompt));
   }
-  if (request.has_sampling()) job.sampling = SamplingOf(request.sampling());
+  if (request.has_sampling()) job.sampling = FromProto(request.sampling());
   job.seed = request.seed();
   job.base_model = request.base_model();
   return job;

@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/orchestrator/wire_nouns.h"
+// Rubrics and verdicts.
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/wire/enums.h"
+#include "mpo/wire/nouns.h"
 
-namespace mpo::orchestrator {
+namespace mpo::wire {
 namespace {
 
-// Every enum of the wire is ours in the same order, one up: zero is
-// _UNSPECIFIED.
-template <typename Wire, typename Ours>
-Wire EnumToProto(Ours value) {
-  return static_cast<Wire>(static_cast<int>(value) + 1);
-}
-
-template <typename Ours, typename Wire>
-absl::StatusOr<Ours> EnumFromProto(const char* field, Wire value, Wire last) {
-  if (value < 1 || value > last) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": expected 1..", static_cast<int>(last), ", got ",
-                     static_cast<int>(value)));
-  }
-  return static_cast<Ours>(static_cast<int>(value) - 1);
-}
-
-static_assert(static_cast<int>(FinishReason::kFailed) + 1 ==
-              v1::FINISH_REASON_FAILED);
 static_assert(static_cast<int>(UnscorableReason::kInvalidResponse) + 1 ==
               v1::UNSCORABLE_REASON_INVALID_RESPONSE);
 static_assert(static_cast<int>(Aggregation::kSaturating) + 1 ==
@@ -90,73 +74,6 @@ absl::StatusOr<Criterion> CriterionFromProto(const v1::Criterion& proto) {
 
 }  // namespace
 
-google::protobuf::Duration ToProto(absl::Duration duration) {
-  google::protobuf::Duration proto;
-  absl::Duration rest;
-  proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
-  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-  return proto;
-}
-
-v1::Prompt ToProto(const Prompt& prompt) {
-  v1::Prompt proto;
-  proto.set_id(prompt.id);
-  proto.set_task(prompt.task);
-  for (const ChatMessage& message : prompt.messages) {
-    v1::ChatMessage* const one = proto.add_messages();
-    one->set_role(message.role);
-    one->set_content(message.content);
-  }
-  proto.set_text(prompt.text);
-  proto.set_reference(prompt.reference);
-  proto.set_subject(prompt.subject);
-  proto.mutable_key_terms()->Assign(prompt.key_terms.begin(),
-                                    prompt.key_terms.end());
-  proto.set_cluster(prompt.cluster);
-  return proto;
-}
-
-v1::Sample ToProto(const Sample& sample) {
-  v1::Sample proto;
-  proto.set_key(sample.key);
-  proto.set_step(sample.step);
-  proto.set_replica(sample.replica);
-  proto.set_seed(sample.seed);
-  *proto.mutable_prompt() = ToProto(sample.prompt);
-  return proto;
-}
-
-v1::WorkUnit ToProto(const WorkUnit& unit) {
-  v1::WorkUnit proto;
-  proto.set_id(unit.id);
-  proto.set_lease_epoch(unit.lease_epoch);
-  proto.set_kind(EnumToProto<v1::WorkKind>(unit.kind));
-  proto.set_step(unit.step);
-  proto.set_min_policy_version(unit.min_policy_version);
-  proto.set_rubric_sha256(unit.rubric_sha256);
-  proto.set_monitor_rubric_sha256(unit.monitor_rubric_sha256);
-  proto.mutable_sampling()->set_temperature(unit.sampling.temperature);
-  proto.mutable_sampling()->set_top_k(unit.sampling.top_k);
-  proto.mutable_sampling()->set_top_p(unit.sampling.top_p);
-  proto.mutable_sampling()->set_max_new_tokens(unit.sampling.max_new_tokens);
-  for (const Sample& sample : unit.samples) {
-    *proto.add_samples() = ToProto(sample);
-  }
-  return proto;
-}
-
-v1::BaseStatistics ToProto(const BaseStatistics& base) {
-  v1::BaseStatistics proto;
-  proto.set_mean_logprob(base.mean_logprob);
-  proto.set_worst_window_surprise(base.worst_window_surprise);
-  proto.set_subject_gain(base.subject_gain);
-  return proto;
-}
-
-v1::FinishReason ToProto(FinishReason reason) {
-  return EnumToProto<v1::FinishReason>(reason);
-}
-
 v1::Verdict ToProto(const Verdict& verdict) {
   v1::Verdict proto;
   proto.set_rubric_sha256(verdict.rubric_sha256);
@@ -192,11 +109,6 @@ v1::Rubric ToProto(const Rubric& rubric) {
     *proto.add_criteria() = CriterionToProto(criterion);
   }
   return proto;
-}
-
-absl::StatusOr<FinishReason> FromProto(v1::FinishReason reason) {
-  return EnumFromProto<FinishReason>("finish_reason", reason,
-                                     v1::FINISH_REASON_FAILED);
 }
 
 absl::StatusOr<Verdict> FromProto(const v1::Verdict& proto) {
@@ -254,10 +166,4 @@ absl::StatusOr<Rubric> FromProto(const v1::Rubric& proto) {
   return rubric;
 }
 
-BaseStatistics FromProto(const v1::BaseStatistics& proto) {
-  return {.mean_logprob = proto.mean_logprob(),
-          .worst_window_surprise = proto.worst_window_surprise(),
-          .subject_gain = proto.subject_gain()};
-}
-
-}  // namespace mpo::orchestrator
+}  // namespace mpo::wire

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "mpo/wire/nouns.h"
+
 #include <catch2/catch.hpp>
+#include <string>
 
-#include "services/orchestrator/wire.h"
-#include "services/orchestrator/wire_nouns.h"
-
-namespace mpo::orchestrator {
+namespace mpo::wire {
 
 TEST_CASE("Rubrics and verdicts survive the wire", "[wire]") {
   Rubric rubric;
@@ -57,6 +57,24 @@ TEST_CASE("What is unspecified on the wire is an invalid argument", "[wire]") {
   CHECK(std::string(status.message()).find("criterion x: polarity") == 0);
 }
 
+TEST_CASE("A rollout keeps every field on the wire", "[wire]") {
+  Rollout rollout;
+  rollout.sample_key = "k";
+  rollout.step = 4;
+  rollout.group = "g";
+  rollout.prompt_tokens = {1, 2};
+  rollout.response_tokens = {3, 4, 5};
+  rollout.logprobs = {-0.1F, -1e-30F, 0};
+  rollout.spans = {{0, 1, 2}, {1, 3, 3}};
+  rollout.finish_reason = FinishReason::kStop;
+  rollout.temperature = 0.7;
+  rollout.text = "text";
+  CHECK((*FromProto(ToProto(rollout)) == rollout));
+  v1::Rollout proto = ToProto(rollout);
+  proto.clear_finish_reason();
+  CHECK(absl::IsInvalidArgument(FromProto(proto).status()));
+}
+
 TEST_CASE("A work unit keeps every field on the wire", "[wire]") {
   WorkUnit unit;
   unit.id = std::string("train/1/0");
@@ -69,15 +87,20 @@ TEST_CASE("A work unit keeps every field on the wire", "[wire]") {
   sample.prompt.messages = {{"user", "hi"}};
   sample.prompt.key_terms = {"a", "b"};
   unit.samples = {sample};
-  const v1::WorkUnit proto = ToProto(unit);
-  CHECK(proto.kind() == v1::WORK_KIND_TRAINING);
-  CHECK(proto.lease_epoch() == 7);
-  CHECK(proto.sampling().top_k() == 4);
+  unit.kind = WorkKind::kEvaluation;
+  unit.min_policy_version = 3;
+  unit.rubric_sha256 = std::string("r");
+  unit.monitor_rubric_sha256 = std::string("m");
+  unit.sampling.temperature = 0.5;
+  unit.sampling.top_p = 0.9;
+  unit.sampling.max_new_tokens = 12;
+  CHECK((*FromProto(ToProto(unit)) == unit));
+  v1::WorkUnit proto = ToProto(unit);
   CHECK(proto.samples(0).seed() == 0xFFFFFFFFFFFFFFFFU);
-  CHECK(proto.samples(0).prompt().messages(0).content() == "hi");
-  CHECK(proto.samples(0).prompt().key_terms_size() == 2);
+  proto.set_kind(v1::WORK_KIND_UNSPECIFIED);
+  CHECK(absl::IsInvalidArgument(FromProto(proto).status()));
   CHECK(ToProto(absl::Milliseconds(1500)).seconds() == 1);
   CHECK(ToProto(absl::Milliseconds(1500)).nanos() == 500000000);
 }
 
-}  // namespace mpo::orchestrator
+}  // namespace mpo::wire
