@@ -264,7 +264,7 @@ class Mesh(unittest.TestCase):
         process = self.start(config)
         victims = ("actor-0", "policy_learner", "reward_server", "orchestrator", "meta_reward_server")
         for number, name in enumerate(victims):
-            self.await_step(process, config, ARGS.first_kill + 8 * number)
+            self.await_step(process, config, ARGS.first_kill + 6 * number)
             os.kill(self.processes("killed")[name]["pid"], signal.SIGKILL)
             deadline = time.monotonic() + 30
             while f"{name} was started again" not in self.output(config) and time.monotonic() < deadline:
@@ -274,6 +274,32 @@ class Mesh(unittest.TestCase):
         self.assertEqual(summary["restarts"], len(victims), self.output(config))
         self.check_exactly_once("killed")
         self.assertEqual(summary["weights_sha256"], Mesh.clean["weights_sha256"])
+
+    def test_4_kill_9_of_the_learner_at_random_moments(self):
+        if ARGS.random_kills == 0:
+            self.skipTest("a measurement: --random-kills N")
+        began = time.monotonic()
+        config = self.config("steady", steps=12)
+        self.finish(self.start(config, "--no-report"), config)
+        length = time.monotonic() - began
+        dice = random.Random(11)
+        equal = restarted = 0
+        for number in range(ARGS.random_kills):
+            config = self.config(f"struck-{number}", steps=12)
+            process = self.start(config, "--no-report")
+            while process.poll() is None and not self.processes(config.stem).get("policy_learner", {}).get("pid"):
+                time.sleep(0.01)
+            moment = dice.uniform(0, length)
+            time.sleep(moment)
+            if process.poll() is None and self.processes(config.stem)["policy_learner"]["pid"]:
+                os.kill(self.processes(config.stem)["policy_learner"]["pid"], signal.SIGKILL)
+            self.finish(process, config)
+            summary = self.summary(config.stem)
+            restarted += summary["restarts"]
+            equal += summary["weights_sha256"] == self.summary("steady")["weights_sha256"]
+        print(f"kills at random moments: {restarted} took place, {equal} of {ARGS.random_kills} runs end with the "
+              "weights of the undisturbed run", file=sys.stderr)
+        self.assertEqual(equal, ARGS.random_kills)
 
     def test_5_ctrl_c_stops_in_order_and_the_same_command_goes_on(self):
         self.clean_run()
@@ -438,5 +464,6 @@ if __name__ == "__main__":
     parser.add_argument("--source", type=pathlib.Path, required=True)
     parser.add_argument("--keep", action="store_true", help="keep the run directories")
     parser.add_argument("--first-kill", type=int, default=2, help="step after which the first process is killed")
+    parser.add_argument("--random-kills", type=int, default=0, help="runs whose learner is killed at a random moment")
     ARGS, rest = parser.parse_known_args()
     unittest.main(argv=[sys.argv[0], "-v", *rest])
