@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "mpo/generation/vector16.h"
 #include "mpo/tensor/fast_exp.h"
 
 namespace mpo::generation {
@@ -13,17 +14,7 @@ namespace {
 
 using tensor::FastExp;
 
-using Vector = float __attribute__((vector_size(64)));  // 16 floats.
-constexpr int kLanes = 16;
 static_assert(kLanes == kPageTokens);
-
-inline Vector Load(const float* p) {
-  Vector v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-inline void Store(float* p, Vector v) { std::memcpy(p, &v, sizeof(v)); }
 
 const float* KeyBlock(const AttentionShape& s, const float* page,
                       int64_t layer_offset, int head) {
@@ -31,15 +22,23 @@ const float* KeyBlock(const AttentionShape& s, const float* page,
          int64_t{head} * kPageTokens * (s.head_dim + s.padded_dim());
 }
 
-// scores[g][t] = scale * q[g] . k[t] for the 16 keys of one page.
+// scores[g][t] = scale * q[g] . k[t] for the 16 keys of one page. Decoding
+// reads every page once a layer, so the time goes into waiting for memory: asks
+// for the values of this page and the keys of the `next` one meanwhile.
 template <int kHeads>
-inline void ScorePage(const float* q, const float* keys, int dim, float scale,
-                      float* scores, int64_t score_stride) {
+inline void ScorePage(const float* q, const float* keys, const float* next,
+                      int dim, float scale, float* scores,
+                      int64_t score_stride) {
+  const float* values = keys + dim * kLanes;
   Vector even[kHeads] = {};
   Vector odd[kHeads] = {};
   for (int d = 0; d + 1 < dim; d += 2) {
     const Vector k0 = Load(keys + d * kLanes);
     const Vector k1 = Load(keys + (d + 1) * kLanes);
+    __builtin_prefetch(next + d * kLanes, 0, 2);
+    __builtin_prefetch(next + (d + 1) * kLanes, 0, 2);
+    __builtin_prefetch(values + d * kLanes, 0, 2);
+    __builtin_prefetch(values + (d + 1) * kLanes, 0, 2);
     for (int g = 0; g < kHeads; ++g) {
       even[g] += q[g * dim + d] * k0;
       odd[g] += q[g * dim + d + 1] * k1;
@@ -106,11 +105,12 @@ void Softmax(float* scores, int count) {
   for (int t = 0; t < count; ++t) scores[t] *= inverse;
 }
 
-// `kHeads` query heads that share one key-value head.
+// `kHeads` query heads that share one key-value head. `following`: the keys
+// that are read after these.
 template <int kHeads>
 void AttendHeads(const AttentionShape& s, const TokenRow& row, int kv_head,
-                 const float* q, int64_t layer_offset, float* out,
-                 std::vector<float>& scratch) {
+                 const float* q, int64_t layer_offset, const float* following,
+                 float* out, std::vector<float>& scratch) {
   const int keys = row.position + 1;
   const int64_t stride = (keys + kPageTokens - 1) / kPageTokens * kPageTokens;
   const int padded = s.padded_dim();
@@ -118,10 +118,14 @@ void AttendHeads(const AttentionShape& s, const TokenRow& row, int kv_head,
   float* scores = scratch.data();
   float* mixed = scores + kHeads * stride;
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
-  for (int64_t begin = 0; begin < stride; begin += kPageTokens) {
-    ScorePage<kHeads>(
-        q, KeyBlock(s, row.pages[begin / kPageTokens], layer_offset, kv_head),
-        s.head_dim, scale, scores + begin, stride);
+  auto block = [&](int64_t page) {
+    return KeyBlock(s, row.pages[page], layer_offset, kv_head);
+  };
+  const int64_t pages = stride / kPageTokens;
+  for (int64_t page = 0; page < pages; ++page) {
+    ScorePage<kHeads>(q, block(page),
+                      page + 1 < pages ? block(page + 1) : following,
+                      s.head_dim, scale, scores + page * kPageTokens, stride);
   }
   for (int g = 0; g < kHeads; ++g) Softmax(scores + g * stride, keys);
   const int64_t value_offset =
@@ -158,30 +162,12 @@ void RotateHead(float* head, const float* cos, const float* sin, int half) {
 
 }  // namespace
 
-void EmbedRows(const float* table, const int32_t* tokens, int rows, int width,
-               float* out, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int i = 0; i < rows; ++i) {
-    std::memcpy(out + int64_t{i} * width, table + int64_t{tokens[i]} * width,
-                sizeof(float) * width);
-  }
-}
-
-void RmsNormRows(const float* x, const float* weight, float eps, int rows,
-                 int width, float* out, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int i = 0; i < rows; ++i) {
-    NormRow(x + int64_t{i} * width, weight, eps, width,
-            out + int64_t{i} * width);
-  }
-}
-
 void RotateAndAppend(const AttentionShape& s, const TokenRow* tokens, int rows,
                      float* qkv, const HeadInput& input, const float* cos,
                      const float* sin, int64_t layer_offset, int threads) {
   const int half = s.head_dim / 2;
   const int padded = s.padded_dim();
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int i = 0; i < rows; ++i) {
     float* row = qkv + int64_t{i} * s.qkv_size();
     if (input.bias != nullptr) {
@@ -219,42 +205,37 @@ void AttendRows(const AttentionShape& s, const TokenRow* tokens, int rows,
                 const float* qkv, int64_t layer_offset, float* out,
                 int threads) {
   const int group = s.heads / s.kv_heads;
-#pragma omp parallel num_threads(threads)
+  const int tasks = rows * s.kv_heads;
+#pragma omp parallel num_threads(threads) if (threads > 1)
   {
     thread_local std::vector<float> scratch;
 #pragma omp for schedule(dynamic, 4)
-    for (int task = 0; task < rows * s.kv_heads; ++task) {
+    for (int task = 0; task < tasks; ++task) {
       const int i = task / s.kv_heads;
       const int kv_head = task % s.kv_heads;
+      const int next = std::min(task + 1, tasks - 1);
+      const float* following = KeyBlock(s, tokens[next / s.kv_heads].pages[0],
+                                        layer_offset, next % s.kv_heads);
       for (int g = 0; g < group;) {
         const int64_t column = int64_t{kv_head * group + g} * s.head_dim;
         const float* q = qkv + int64_t{i} * s.qkv_size() + column;
         float* o = out + int64_t{i} * s.q_size() + column;
         const int heads = std::min(4, group - g);
         if (heads == 4)
-          AttendHeads<4>(s, tokens[i], kv_head, q, layer_offset, o, scratch);
+          AttendHeads<4>(s, tokens[i], kv_head, q, layer_offset, following, o,
+                         scratch);
         if (heads == 3)
-          AttendHeads<3>(s, tokens[i], kv_head, q, layer_offset, o, scratch);
+          AttendHeads<3>(s, tokens[i], kv_head, q, layer_offset, following, o,
+                         scratch);
         if (heads == 2)
-          AttendHeads<2>(s, tokens[i], kv_head, q, layer_offset, o, scratch);
+          AttendHeads<2>(s, tokens[i], kv_head, q, layer_offset, following, o,
+                         scratch);
         if (heads == 1)
-          AttendHeads<1>(s, tokens[i], kv_head, q, layer_offset, o, scratch);
+          AttendHeads<1>(s, tokens[i], kv_head, q, layer_offset, following, o,
+                         scratch);
         g += heads;
       }
     }
-  }
-}
-
-void SiluMulRows(const float* gate_up, int rows, int width, float* out,
-                 int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int i = 0; i < rows; ++i) {
-    const float* gate = gate_up + int64_t{2} * i * width;
-    const float* up = gate + width;
-    float* row = out + int64_t{i} * width;
-#pragma omp simd
-    for (int j = 0; j < width; ++j)
-      row[j] = gate[j] / (1.0F + FastExp(-gate[j])) * up[j];
   }
 }
 

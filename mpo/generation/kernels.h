@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-// Fused CPU loops around the matrix products of generation; float32, row-major,
+// Attention over a paged key-value cache on the CPU; float32, one row a token,
 // plain pointers, no allocation but per-thread scratch. Every function splits
 // its rows over `threads` OpenMP threads and gives the same bits for any number
 // of threads.
@@ -36,14 +36,6 @@ struct TokenRow {
   float* const* pages = nullptr;  // [position / kPageTokens] holds it.
 };
 
-// out[i] = table[tokens[i]].
-void EmbedRows(const float* table, const int32_t* tokens, int rows, int width,
-               float* out, int threads);
-
-// out = x / rms(x) * weight, per row.
-void RmsNormRows(const float* x, const float* weight, float eps, int rows,
-                 int width, float* out, int threads);
-
 // What is done to q and k between projection and rotation; null = nothing.
 struct HeadInput {
   const float* bias = nullptr;    // [q + 2 kv], added to q, k and v.
@@ -65,9 +57,5 @@ void RotateAndAppend(const AttentionShape& shape, const TokenRow* tokens,
 void AttendRows(const AttentionShape& shape, const TokenRow* tokens, int rows,
                 const float* qkv, int64_t layer_offset, float* out,
                 int threads);
-
-// out = silu(gate) * up for rows of [gate | up], each `width` wide.
-void SiluMulRows(const float* gate_up, int rows, int width, float* out,
-                 int threads);
 
 }  // namespace mpo::generation

@@ -5,34 +5,10 @@
 
 #include <catch2/catch.hpp>
 
-#include "mpo/generation/small_product.h"
-
 namespace mpo::generation {
 namespace {
 
 float* Floats(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
-
-TEST_CASE("RmsNormRows, SiluMulRows and EmbedRows equal LibTorch's formulas",
-          "[kernels]") {
-  at::manual_seed(1);
-  const at::Tensor x = at::randn({5, 37});
-  const at::Tensor w = at::randn({37});
-  at::Tensor out = at::empty({5, 37});
-  RmsNormRows(Floats(x), Floats(w), 1e-5F, 5, 37, Floats(out), 2);
-  CHECK(at::allclose(out, x * at::rsqrt(x.square().mean(-1, true) + 1e-5) * w,
-                     1e-5, 1e-6));
-
-  const at::Tensor both = at::randn({5, 74}) * 4;
-  SiluMulRows(Floats(both), 5, 37, Floats(out), 2);
-  CHECK(at::allclose(out,
-                     at::silu(both.narrow(1, 0, 37)) * both.narrow(1, 37, 37),
-                     1e-5, 1e-6));
-
-  const int32_t tokens[] = {4, 0, 2};
-  EmbedRows(Floats(x), tokens, 3, 37, Floats(out), 2);
-  CHECK(
-      at::equal(out.narrow(0, 0, 3), x.index_select(0, at::tensor({4, 0, 2}))));
-}
 
 TEST_CASE(
     "attention over pages equals dense attention for any grouping and size",
@@ -99,32 +75,6 @@ TEST_CASE(
     CHECK(at::allclose(
         out, expected.transpose(0, 1).reshape({c.length, shape.q_size()}), 1e-4,
         1e-5));
-  }
-}
-
-TEST_CASE(
-    "SmallProduct equals mm for any number of rows, and no row feels the "
-    "others",
-    "[kernels]") {
-  at::manual_seed(3);
-  std::vector<float> scratch;
-  for (int rows = 1; rows <= SmallProductRows(); rows += 3) {
-    for (const auto& [depth, columns] :
-         {std::pair{33, 50}, std::pair{64, 96}, std::pair{5, 1}}) {
-      const at::Tensor x = at::randn({rows, depth});
-      const at::Tensor w = at::randn({columns, depth});
-      at::Tensor out = at::empty({rows, columns});
-      SmallProduct(Floats(x), rows, depth, Floats(w), columns, false,
-                   Floats(out), scratch, 2);
-      CHECK(at::allclose(out, at::mm(x, w.t()), 1e-4, 1e-4));
-      at::Tensor last = at::empty({1, columns});
-      SmallProduct(Floats(x[rows - 1]), 1, depth, Floats(w), columns, false,
-                   Floats(last), scratch, 1);
-      CHECK(at::equal(last[0], out[rows - 1]));
-      SmallProduct(Floats(x), rows, depth, Floats(w), columns, true,
-                   Floats(out), scratch, 2);
-      CHECK(at::allclose(out, 2 * at::mm(x, w.t()), 1e-4, 2e-4));
-    }
   }
 }
 

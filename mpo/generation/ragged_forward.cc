@@ -5,15 +5,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
+#include "mpo/generation/lanes.h"
 #include "mpo/generation/small_product.h"
 #include "mpo/model/decoder.h"
 
 namespace mpo::generation {
 namespace {
-
-using model::Module;
 
 float* Floats(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
@@ -21,46 +19,19 @@ const float* FloatsOrNull(const at::Tensor& t) {
   return t.defined() ? t.const_data_ptr<float>() : nullptr;
 }
 
-// One module of a fused projection: its adapter (perhaps none) and its rows.
-struct FusedPart {
-  const model::LoraWeights& weights;
-  int64_t outputs;
-};
-
-// The adapters of modules that share an input and a fused output as one pair:
-// A stacked, B block-diagonal.
-std::optional<std::pair<at::Tensor, at::Tensor>> Stack(
-    const model::LoraAdapter& adapter, const std::vector<FusedPart>& parts) {
-  std::vector<at::Tensor> down;
-  int64_t total = 0;
-  for (const FusedPart& part : parts) total += part.outputs;
-  const int64_t rank = adapter.config().rank;
-  at::Tensor up =
-      at::zeros({total, rank * static_cast<int64_t>(parts.size())}, at::kFloat);
-  int64_t row = 0;
-  for (const FusedPart& part : parts) {
-    if (part.weights.a.defined()) {
-      up.narrow(0, row, part.outputs)
-          .narrow(1, rank * static_cast<int64_t>(down.size()), rank)
-          .copy_(part.weights.b * adapter.scale());
-      down.push_back(part.weights.a);
-    }
-    row += part.outputs;
-  }
-  if (down.empty()) return std::nullopt;
-  return std::pair(
-      at::cat(down).contiguous(),
-      up.narrow(1, 0, rank * static_cast<int64_t>(down.size())).contiguous());
+// A tensor of at least `floats`, kept where it is large enough.
+void Grow(at::Tensor& buffer, int64_t floats) {
+  if (!buffer.defined() || buffer.numel() < floats)
+    buffer = at::empty({floats}, at::kFloat);
 }
 
-// Moves the wanted rows of a [rows, width] buffer to its front.
-void Compact(float* data, int64_t width, const std::vector<int>& wanted) {
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i] == static_cast<int>(i)) continue;
-    std::memcpy(data + static_cast<int64_t>(i) * width,
-                data + wanted[i] * width, sizeof(float) * width);
-  }
-}
+// Models up to this size stay in the cache that the cores share, so that every
+// thread may read all weights.
+constexpr int64_t kCachedWeights = int64_t{32} << 20;
+// Widest input of a product whose 64 lanes still fit a core's own cache.
+constexpr int64_t kCachedWidth = 2048;
+// Columns of the head that one task computes.
+constexpr int64_t kHeadColumns = 192;
 
 }  // namespace
 
@@ -73,183 +44,342 @@ RaggedForward::RaggedForward(std::shared_ptr<const model::LanguageModel> model)
 }
 
 void RaggedForward::SetAdapter(const model::LoraAdapter* adapter) {
-  at::NoGradGuard no_grad;
-  adapters_.clear();
-  head_adapter_ = {};
-  if (adapter == nullptr) return;
+  adapter_ = AdapterProducts(model_->config(), adapter);
+}
+
+void RaggedForward::Plan(int rows) {
   const model::ModelConfig& c = model_->config();
-  adapters_.resize(c.layers);
-  auto fill = [&](Thin& thin, const std::vector<FusedPart>& parts) {
-    if (auto pair = Stack(*adapter, parts)) {
-      thin.down = pair->first;
-      thin.up = pair->second;
-    }
-  };
-  for (int64_t i = adapter->first_layer(); i < c.layers; ++i) {
-    LayerAdapter& layer = adapters_[i];
-    fill(layer.qkv, {{adapter->weights(i, Module::kQ), c.q_size()},
-                     {adapter->weights(i, Module::kK), c.kv_size()},
-                     {adapter->weights(i, Module::kV), c.kv_size()}});
-    fill(layer.o, {{adapter->weights(i, Module::kO), c.hidden_size}});
-    fill(layer.gate_up,
-         {{adapter->weights(i, Module::kGate), c.intermediate_size},
-          {adapter->weights(i, Module::kUp), c.intermediate_size}});
-    fill(layer.down, {{adapter->weights(i, Module::kDown), c.hidden_size}});
-  }
-  fill(head_adapter_, {{adapter->head(), c.vocab_size}});
-}
-
-void RaggedForward::Grow(int64_t rows, int64_t positions) {
-  const model::ModelConfig& c = model_->config();
-  if (rows > capacity_) {
-    capacity_ = rows;
-    hidden_ = at::empty({rows, c.hidden_size}, at::kFloat);
-    normed_ = at::empty({rows, c.hidden_size}, at::kFloat);
-    qkv_ = at::empty({rows, shape_.qkv_size()}, at::kFloat);
-    attended_ = at::empty({rows, shape_.q_size()}, at::kFloat);
-    gate_up_ = at::empty({rows, 2 * c.intermediate_size}, at::kFloat);
-    inner_ = at::empty({rows, c.intermediate_size}, at::kFloat);
-  }
-  if (positions > positions_) {
-    positions_ = std::min(c.context, std::max<int64_t>(256, 2 * positions));
-    const at::Tensor angles = at::arange(positions_, at::kFloat).unsqueeze(1) *
-                              model::RotaryFrequencies(c).unsqueeze(0);
-    cos_ = angles.cos().contiguous();
-    sin_ = angles.sin().contiguous();
-  }
-}
-
-void RaggedForward::Multiply(const at::Tensor& input, const at::Tensor& weight,
-                             bool accumulate, at::Tensor out) {
-  if (input.size(0) <= SmallProductRows()) {
-    SmallProduct(input.const_data_ptr<float>(), static_cast<int>(input.size(0)),
-                 static_cast<int>(input.size(1)),
-                 weight.const_data_ptr<float>(),
-                 static_cast<int>(weight.size(0)), accumulate, Floats(out),
-                 scratch_, at::get_num_threads());
-  } else if (accumulate) {
-    out.addmm_(input, weight.t());
-  } else {
-    at::mm_out(out, input, weight.t());
-  }
-}
-
-void RaggedForward::AddAdapter(const Thin& thin, const at::Tensor& input,
-                               const at::Tensor& output) {
-  if (!thin.down.defined()) return;
-  const int64_t size = input.size(0) * thin.down.size(0);
-  if (!thin_.defined() || thin_.numel() < size)
-    thin_ = at::empty({size}, at::kFloat);
-  at::Tensor low =
-      thin_.narrow(0, 0, size).view({input.size(0), thin.down.size(0)});
-  Multiply(input, thin.down, /*accumulate=*/false, low);
-  Multiply(low, thin.up, /*accumulate=*/true, output);
-}
-
-void RaggedForward::RunLayer(int64_t index, std::vector<TokenRow>& rows,
-                             const std::vector<int>& wanted) {
-  const model::ModelConfig& c = model_->config();
-  const model::LayerWeights& w = model_->layer(index);
-  static const LayerAdapter kNone;
-  const LayerAdapter& adapter = adapters_.empty() ? kNone : adapters_[index];
   const int threads = at::get_num_threads();
-  const auto eps = static_cast<float>(c.rms_norm_eps);
-  const int width = static_cast<int>(c.hidden_size);
-  int n = static_cast<int>(rows.size());
-  auto first = [&](const at::Tensor& buffer) { return buffer.narrow(0, 0, n); };
+  const int most = SmallProductLanes();
+  const int vectors = static_cast<int>(LanesFor(rows)) / kLanesPerVector;
+  int lanes = vectors * kLanesPerVector;
+  int slots = 1;
+  threads_in_block_ = threads;
+  if (most > 0 && c.intermediate_size <= kCachedWidth) {
+    const int per_round = most / kLanesPerVector * threads;
+    const int count = (vectors + per_round - 1) / per_round * threads;
+    const int per_block = (vectors + count - 1) / count * kLanesPerVector;
+    // Each block reads all weights, so it must be worth it.
+    const bool cached =
+        c.parameters() * static_cast<int64_t>(sizeof(float)) <= kCachedWeights;
+    if (per_block == most || (cached && per_block > kLanesPerVector)) {
+      lanes = per_block;
+      slots = threads;
+      threads_in_block_ = 1;
+    }
+  }
+  blocks_.clear();
+  for (int begin = 0; begin < rows; begin += lanes) {
+    const int here = std::min(lanes, rows - begin);
+    blocks_.push_back({begin, here, static_cast<int>(LanesFor(here))});
+  }
+  slot_floats_ = lanes * (PackedWidth() + WideWidth() + c.intermediate_size +
+                          shape_.q_size() + adapter_.width());
+  Grow(scratch_, slots * slot_floats_);
+  Grow(hidden_, LanesFor(rows) * c.hidden_size);
+  Grow(qkv_, int64_t{rows} * shape_.qkv_size());
+}
 
-  RmsNormRows(Floats(hidden_), w.input_norm.const_data_ptr<float>(), eps, n,
-              width, Floats(normed_), threads);
-  at::Tensor qkv = first(qkv_);
-  Multiply(first(normed_), w.qkv, /*accumulate=*/false, qkv);
-  AddAdapter(adapter.qkv, first(normed_), qkv);
-  const int64_t offset = index * shape_.page_floats();
-  RotateAndAppend(shape_, rows.data(), n, Floats(qkv_),
+int64_t RaggedForward::PackedWidth() const {
+  return std::max<int64_t>(model_->config().hidden_size, shape_.q_size());
+}
+
+int64_t RaggedForward::WideWidth() const {
+  const model::ModelConfig& c = model_->config();
+  return std::max<int64_t>(
+      {c.hidden_size, shape_.qkv_size(), 2 * c.intermediate_size});
+}
+
+RaggedForward::Scratch RaggedForward::ScratchOf(int slot, int lanes) const {
+  float* at = Floats(scratch_) + slot * slot_floats_;
+  auto next = [&](int64_t width) {
+    float* begin = at;
+    at += width * lanes;
+    return begin;
+  };
+  Scratch scratch;
+  scratch.packed = next(PackedWidth());
+  scratch.wide = next(WideWidth());
+  scratch.inner = next(model_->config().intermediate_size);
+  scratch.attended = next(shape_.q_size());
+  scratch.thin = next(adapter_.width());
+  return scratch;
+}
+
+float* RaggedForward::Hidden(const Block& block) const {
+  return Floats(hidden_) + block.begin * model_->config().hidden_size;
+}
+
+void RaggedForward::GrowAngles(int64_t positions) {
+  if (positions <= positions_) return;
+  const model::ModelConfig& c = model_->config();
+  positions_ = std::min(c.context, std::max<int64_t>(256, 2 * positions));
+  const at::Tensor angles = at::arange(positions_, at::kFloat).unsqueeze(1) *
+                            model::RotaryFrequencies(c).unsqueeze(0);
+  cos_ = angles.cos().contiguous();
+  sin_ = angles.sin().contiguous();
+}
+
+void RaggedForward::Multiply(const float* input, int lanes,
+                             const at::Tensor& weight, bool accumulate,
+                             float* out) const {
+  const int64_t columns = weight.size(0);
+  const int64_t depth = weight.size(1);
+  if (lanes <= SmallProductLanes()) {
+    SmallProduct(input, lanes, static_cast<int>(depth),
+                 weight.const_data_ptr<float>(), static_cast<int>(columns),
+                 accumulate, out, threads_in_block_);
+    return;
+  }
+  const at::Tensor in =
+      at::from_blob(const_cast<float*>(input), {depth, lanes}, at::kFloat);
+  at::Tensor result = at::from_blob(out, {columns, lanes}, at::kFloat);
+  if (accumulate) {
+    result.addmm_(weight, in);
+  } else {
+    at::mm_out(result, weight, in);
+  }
+}
+
+void RaggedForward::AddAdapter(const ThinProduct& thin, const float* input,
+                               int lanes, float* low, float* out) const {
+  if (!thin.down.defined()) return;
+  Multiply(input, lanes, thin.down, /*accumulate=*/false, low);
+  Multiply(low, lanes, thin.up, /*accumulate=*/true, out);
+}
+
+void RaggedForward::Norm(const at::Tensor& weight, const Block& block,
+                         float* out) const {
+  const model::ModelConfig& c = model_->config();
+  RmsNormLanes(Hidden(block), weight.const_data_ptr<float>(),
+               static_cast<float>(c.rms_norm_eps), block.lanes,
+               static_cast<int>(c.hidden_size), out, threads_in_block_);
+}
+
+void RaggedForward::BeginLayer(int64_t index, const Block& block,
+                               const Scratch& scratch) {
+  const model::LayerWeights& w = model_->layer(index);
+  Norm(w.input_norm, block, scratch.packed);
+  Multiply(scratch.packed, block.lanes, w.qkv, /*accumulate=*/false,
+           scratch.wide);
+  AddAdapter(adapter_.layer(index).qkv, scratch.packed, block.lanes,
+             scratch.thin, scratch.wide);
+  float* qkv = Floats(qkv_) + int64_t{block.begin} * shape_.qkv_size();
+  LanesToRows(scratch.wide, block.lanes, block.rows, shape_.qkv_size(), qkv,
+              shape_.qkv_size());
+  RotateAndAppend(shape_, rows_.data() + block.begin, block.rows, qkv,
                   {.bias = FloatsOrNull(w.qkv_bias),
                    .q_norm = FloatsOrNull(w.q_norm),
                    .k_norm = FloatsOrNull(w.k_norm),
-                   .eps = eps},
+                   .eps = static_cast<float>(model_->config().rms_norm_eps)},
                   cos_.const_data_ptr<float>(), sin_.const_data_ptr<float>(),
-                  offset, threads);
-  if (index + 1 == c.layers && static_cast<int>(wanted.size()) < n) {
-    // After the last layer's keys and values nothing but the wanted rows
-    // matters.
-    Compact(Floats(qkv_), shape_.qkv_size(), wanted);
-    Compact(Floats(hidden_), c.hidden_size, wanted);
-    for (size_t i = 0; i < wanted.size(); ++i) rows[i] = rows[wanted[i]];
-    rows.resize(wanted.size());
-    n = static_cast<int>(rows.size());
-    if (n == 0) return;
-  }
-  AttendRows(shape_, rows.data(), n, Floats(qkv_), offset, Floats(attended_),
-             threads);
-  at::Tensor hidden = first(hidden_);
-  Multiply(first(attended_), w.o, /*accumulate=*/true, hidden);
-  AddAdapter(adapter.o, first(attended_), hidden);
+                  index * shape_.page_floats(), threads_in_block_);
+}
 
-  RmsNormRows(Floats(hidden_), w.post_norm.const_data_ptr<float>(), eps, n,
-              width, Floats(normed_), threads);
-  at::Tensor gate_up = first(gate_up_);
-  Multiply(first(normed_), w.gate_up, /*accumulate=*/false, gate_up);
-  AddAdapter(adapter.gate_up, first(normed_), gate_up);
-  SiluMulRows(Floats(gate_up_), n, static_cast<int>(c.intermediate_size),
-              Floats(inner_), threads);
-  Multiply(first(inner_), w.down, /*accumulate=*/true, hidden);
-  AddAdapter(adapter.down, first(inner_), hidden);
+void RaggedForward::EndLayer(int64_t index, const Block& block,
+                             const Scratch& scratch) {
+  const model::LayerWeights& w = model_->layer(index);
+  const LayerProducts& adapter = adapter_.layer(index);
+  const int lanes = block.lanes;
+  float* hidden = Hidden(block);
+  AttendRows(shape_, rows_.data() + block.begin, block.rows,
+             Floats(qkv_) + int64_t{block.begin} * shape_.qkv_size(),
+             index * shape_.page_floats(), scratch.attended, threads_in_block_);
+  RowsToLanes(scratch.attended, block.rows, shape_.q_size(), lanes,
+              scratch.packed);
+  Multiply(scratch.packed, lanes, w.o, /*accumulate=*/true, hidden);
+  AddAdapter(adapter.o, scratch.packed, lanes, scratch.thin, hidden);
+
+  Norm(w.post_norm, block, scratch.packed);
+  Multiply(scratch.packed, lanes, w.gate_up, /*accumulate=*/false,
+           scratch.wide);
+  AddAdapter(adapter.gate_up, scratch.packed, lanes, scratch.thin,
+             scratch.wide);
+  SiluMulLanes(scratch.wide, lanes,
+               static_cast<int>(model_->config().intermediate_size),
+               scratch.inner, threads_in_block_);
+  Multiply(scratch.inner, lanes, w.down, /*accumulate=*/true, hidden);
+  AddAdapter(adapter.down, scratch.inner, lanes, scratch.thin, hidden);
+}
+
+void RaggedForward::KeepTrunk(const std::vector<InputToken>& tokens,
+                              const Block& block,
+                              const Scratch& scratch) const {
+  const int width = static_cast<int>(model_->config().hidden_size);
+  LanesToRows(Hidden(block), block.lanes, block.rows, width, scratch.wide,
+              width);
+  for (int i = 0; i < block.rows; ++i) {
+    float* trunk = tokens[block.begin + i].trunk;
+    if (trunk != nullptr)
+      std::memcpy(trunk, scratch.wide + int64_t{i} * width,
+                  sizeof(float) * width);
+  }
+}
+
+void RaggedForward::KeepWanted(const std::vector<int>& wanted) {
+  const int64_t width = model_->config().hidden_size;
+  const int64_t qkv_size = shape_.qkv_size();
+  std::vector<float> kept(wanted.size() * width);
+  float* qkv = Floats(qkv_);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const int at = wanted[i];
+    const Block& block = blocks_[at / blocks_[0].lanes];
+    for (int64_t d = 0; d < width; ++d)
+      kept[i * width + d] = Hidden(block)[d * block.lanes + at - block.begin];
+    std::memmove(qkv + static_cast<int64_t>(i) * qkv_size, qkv + at * qkv_size,
+                 sizeof(float) * qkv_size);
+    rows_[i] = rows_[at];
+  }
+  rows_.resize(wanted.size());
+  Plan(static_cast<int>(wanted.size()));
+  for (const Block& block : blocks_) {
+    RowsToLanes(kept.data() + block.begin * width, block.rows,
+                static_cast<int>(width), block.lanes, Hidden(block));
+  }
+}
+
+bool RaggedForward::BlocksApart() const {
+  return std::all_of(blocks_.begin(), blocks_.end(), [&](const Block& block) {
+    return block.begin == 0 ||
+           rows_[block.begin].pages != rows_[block.begin - 1].pages;
+  });
 }
 
 int RaggedForward::Run(const std::vector<InputToken>& tokens,
                        int64_t first_layer, int64_t keep) {
   at::NoGradGuard no_grad;
   const model::ModelConfig& c = model_->config();
-  std::vector<TokenRow> rows;
-  std::vector<int32_t> ids;
+  const int width = static_cast<int>(c.hidden_size);
+  const float* table = model_->embedding().const_data_ptr<float>();
+  std::vector<const float*> inputs;
   std::vector<int> wanted;
   int64_t positions = 0;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    rows.push_back(tokens[i].row);
-    ids.push_back(tokens[i].token);
-    if (tokens[i].wanted) wanted.push_back(static_cast<int>(i));
-    positions = std::max<int64_t>(positions, tokens[i].row.position + 1);
+  rows_.clear();
+  for (const InputToken& token : tokens) {
+    if (token.wanted) wanted.push_back(static_cast<int>(rows_.size()));
+    rows_.push_back(token.row);
+    inputs.push_back(first_layer == 0 ? table + int64_t{token.token} * width
+                                      : token.trunk);
+    positions = std::max<int64_t>(positions, token.row.position + 1);
   }
   wanted_ = static_cast<int>(wanted.size());
   if (tokens.empty()) return 0;
-  Grow(static_cast<int64_t>(tokens.size()), positions);
-  const int threads = at::get_num_threads();
-  const int width = static_cast<int>(c.hidden_size);
-  float* hidden = Floats(hidden_);
-  const size_t row_bytes = sizeof(float) * width;
-  if (first_layer == 0) {
-    EmbedRows(model_->embedding().const_data_ptr<float>(), ids.data(),
-              static_cast<int>(ids.size()), width, hidden, threads);
-  } else {
-    for (size_t i = 0; i < tokens.size(); ++i)
-      std::memcpy(hidden + i * width, tokens[i].trunk, row_bytes);
-  }
-  for (int64_t layer = first_layer; layer < c.layers; ++layer) {
-    for (size_t i = 0; layer == keep && layer > 0 && i < tokens.size(); ++i) {
-      if (tokens[i].trunk != nullptr)
-        std::memcpy(tokens[i].trunk, hidden + i * width, row_bytes);
+  GrowAngles(positions);
+  Plan(static_cast<int>(tokens.size()));
+  Grow(normed_, int64_t{wanted_} * width);
+
+  auto for_blocks = [&](auto task) {
+    RunTasks(static_cast<int>(blocks_.size()), at::get_num_threads(),
+             [&](int i, int slot) {
+               const Block& block = blocks_[i];
+               task(block, ScratchOf(slot, block.lanes));
+             });
+  };
+  auto run_layer = [&](int64_t layer, const Block& block,
+                       const Scratch& scratch) {
+    if (layer == first_layer) {
+      RowsToLanes(inputs.data() + block.begin, block.rows, width, block.lanes,
+                  Hidden(block));
+    } else {
+      EndLayer(layer - 1, block, scratch);
     }
-    RunLayer(layer, rows, wanted);
+    if (layer == keep && layer > 0) KeepTrunk(tokens, block, scratch);
+    BeginLayer(layer, block, scratch);
+  };
+  // Where no sequence lies in two blocks, each goes through all layers by
+  // itself. Else the threads meet between layers, since attention reads what
+  // other blocks have stored.
+  const bool apart = BlocksApart();
+  for (int64_t layer = first_layer; layer < c.layers && !apart; ++layer) {
+    for_blocks([&](const Block& block, const Scratch& scratch) {
+      run_layer(layer, block, scratch);
+    });
   }
-  RmsNormRows(Floats(hidden_), model_->final_norm().const_data_ptr<float>(),
-              static_cast<float>(c.rms_norm_eps), wanted_, width,
-              Floats(normed_), threads);
+  if (apart) {
+    for_blocks([&](const Block& block, const Scratch& scratch) {
+      for (int64_t layer = first_layer; layer < c.layers; ++layer)
+        run_layer(layer, block, scratch);
+    });
+  }
+  // After the last layer's keys and values nothing but the wanted rows matters.
+  if (wanted_ == 0) return 0;
+  if (wanted_ < static_cast<int>(tokens.size())) KeepWanted(wanted);
+  for_blocks([&](const Block& block, const Scratch& scratch) {
+    EndLayer(c.layers - 1, block, scratch);
+    Norm(model_->final_norm(), block, scratch.packed);
+    LanesToRows(scratch.packed, block.lanes, block.rows, width,
+                Floats(normed_) + int64_t{block.begin} * width, width);
+  });
   return wanted_;
+}
+
+void RaggedForward::HeadColumns(const Block& block, const float* input,
+                                const float* low, int64_t column,
+                                float* scratch) {
+  const int64_t vocabulary = model_->config().vocab_size;
+  const int columns =
+      static_cast<int>(std::min(kHeadColumns, vocabulary - column));
+  auto multiply = [&](const float* in, const at::Tensor& weight,
+                      bool accumulate) {
+    SmallProduct(in, block.lanes, static_cast<int>(weight.size(1)),
+                 weight.const_data_ptr<float>() + column * weight.size(1),
+                 columns, accumulate, scratch, /*threads=*/1);
+  };
+  multiply(input, model_->head(), false);
+  if (low != nullptr) multiply(low, adapter_.head().up, true);
+  LanesToRows(scratch, block.lanes, block.rows, columns,
+              Floats(logits_) + block.begin * vocabulary + column, vocabulary);
 }
 
 const float* RaggedForward::Logits(int begin, int count) {
   at::NoGradGuard no_grad;
   const int64_t vocabulary = model_->config().vocab_size;
-  if (!logits_.defined() || logits_.size(0) < count) {
-    logits_ = at::empty({count, vocabulary}, at::kFloat);
+  const int64_t width = model_->config().hidden_size;
+  Grow(logits_, count * vocabulary);
+  float* normed = Floats(normed_) + begin * width;
+  const int most = SmallProductLanes();
+  if (most == 0) {
+    const at::Tensor rows = at::from_blob(normed, {count, width}, at::kFloat);
+    at::Tensor out =
+        at::from_blob(Floats(logits_), {count, vocabulary}, at::kFloat);
+    at::mm_out(out, rows, model_->head().t());
+    if (adapter_.head().down.defined())
+      out.addmm_(rows.mm(adapter_.head().down.t()), adapter_.head().up.t());
+    return Floats(logits_);
   }
-  at::Tensor out = logits_.narrow(0, 0, count);
-  const at::Tensor rows = normed_.narrow(0, begin, count);
-  Multiply(rows, model_->head(), /*accumulate=*/false, out);
-  AddAdapter(head_adapter_, rows, out);
-  return logits_.const_data_ptr<float>();
+  const int threads = at::get_num_threads();
+  const bool adapted = adapter_.head().down.defined();
+  const int rank = adapted ? static_cast<int>(adapter_.head().down.size(0)) : 0;
+  Grow(head_in_, LanesFor(count) * (width + rank));
+  Grow(scratch_, threads * kHeadColumns * most);
+  float* low_begin = Floats(head_in_) + LanesFor(count) * width;
+  std::vector<Block> blocks;
+  for (int at = 0; at < count; at += most) {
+    const int rows = std::min(most, count - at);
+    const Block& block =
+        blocks.emplace_back(Block{at, rows, static_cast<int>(LanesFor(rows))});
+    float* input = Floats(head_in_) + at * width;
+    RowsToLanes(normed + at * width, rows, static_cast<int>(width), block.lanes,
+                input);
+    if (adapted) {
+      SmallProduct(input, block.lanes, static_cast<int>(width),
+                   adapter_.head().down.const_data_ptr<float>(), rank,
+                   /*accumulate=*/false, low_begin + int64_t{at} * rank,
+                   threads);
+    }
+  }
+  const int per_block =
+      static_cast<int>((vocabulary + kHeadColumns - 1) / kHeadColumns);
+  RunTasks(static_cast<int>(blocks.size()) * per_block, threads,
+           [&](int i, int slot) {
+             const Block& block = blocks[i % blocks.size()];
+             HeadColumns(
+                 block, Floats(head_in_) + block.begin * width,
+                 adapted ? low_begin + int64_t{block.begin} * rank : nullptr,
+                 static_cast<int64_t>(i / blocks.size()) * kHeadColumns,
+                 Floats(scratch_) + slot * kHeadColumns * most);
+           });
+  return Floats(logits_);
 }
 
 }  // namespace mpo::generation

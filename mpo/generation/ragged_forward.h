@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "mpo/generation/adapter_products.h"
 #include "mpo/generation/kernels.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
@@ -22,9 +23,11 @@ struct InputToken {
 };
 
 // The forward pass of generation: any mix of tokens of any sequences (prompts,
-// chunks of prompts, single decode steps), no padding. Matrix products by
-// LibTorch into buffers that are kept, everything between them in fused loops.
-// Not thread-safe. Throws LibTorch's exceptions.
+// chunks of prompts, single decode steps), no padding. Tokens stand side by
+// side (lanes.h) but for attention. A pass is either split by tokens, where
+// each thread takes blocks of them through a layer by itself, or, where its
+// tokens are too few for that, by the columns of the matrices. Not thread-safe.
+// Throws LibTorch's exceptions.
 class RaggedForward {
  public:
   explicit RaggedForward(std::shared_ptr<const model::LanguageModel> model);
@@ -58,34 +61,62 @@ class RaggedForward {
   }
 
  private:
-  struct Thin {
-    at::Tensor down;  // [rank, in]: A.
-    at::Tensor up;    // [out, rank]: B, scaled.
+  // Tokens [begin, begin + rows) of a pass; begin is a multiple of 16.
+  struct Block {
+    int begin = 0;
+    int rows = 0;
+    int lanes = 0;
   };
-  struct LayerAdapter {
-    Thin qkv, o, gate_up, down;
+  // What one thread needs for one block.
+  struct Scratch {
+    float* packed;    // [max(hidden, q)][lanes]: input of a product.
+    float* wide;      // [max(hidden, qkv, 2 intermediate)][lanes]
+    float* inner;     // [intermediate][lanes]
+    float* attended;  // [lanes, q]
+    float* thin;      // [adapter width][lanes]: input of an adapter's B.
   };
 
-  void Grow(int64_t rows, int64_t positions);
-  // out = input weight^T, or out += input weight^T.
-  void Multiply(const at::Tensor& input, const at::Tensor& weight,
-                bool accumulate, at::Tensor out);
-  void AddAdapter(const Thin& thin, const at::Tensor& input,
-                  const at::Tensor& output);
-  void RunLayer(int64_t index, std::vector<TokenRow>& rows,
-                const std::vector<int>& wanted);
+  // Divides a pass of `rows` tokens into blocks and makes room for it.
+  void Plan(int rows);
+  void GrowAngles(int64_t positions);
+  int64_t PackedWidth() const;
+  int64_t WideWidth() const;
+  Scratch ScratchOf(int slot, int lanes) const;
+  float* Hidden(const Block& block) const;
+  // out = weight input, or out += weight input, in lanes.
+  void Multiply(const float* input, int lanes, const at::Tensor& weight,
+                bool accumulate, float* out) const;
+  void AddAdapter(const ThinProduct& thin, const float* input, int lanes,
+                  float* low, float* out) const;
+  void Norm(const at::Tensor& weight, const Block& block, float* out) const;
+  // A layer up to the storing of keys and values, and the rest of it.
+  void BeginLayer(int64_t index, const Block& block, const Scratch& scratch);
+  void EndLayer(int64_t index, const Block& block, const Scratch& scratch);
+  void KeepTrunk(const std::vector<InputToken>& tokens, const Block& block,
+                 const Scratch& scratch) const;
+  // Whether every sequence lies within one block.
+  bool BlocksApart() const;
+  // Leaves only the wanted tokens in the pass.
+  void KeepWanted(const std::vector<int>& wanted);
+  void HeadColumns(const Block& block, const float* input, const float* low,
+                   int64_t column, float* scratch);
 
   std::shared_ptr<const model::LanguageModel> model_;
   AttentionShape shape_;
-  std::vector<LayerAdapter> adapters_;
-  Thin head_adapter_;
-  int64_t capacity_ = 0;
+  AdapterProducts adapter_;
+
+  std::vector<Block> blocks_;
+  int threads_in_block_ = 1;  // 1 where the threads have blocks of their own.
+  int64_t slot_floats_ = 0;   // Scratch of one thread.
+  std::vector<TokenRow> rows_;
   int64_t positions_ = 0;
   int wanted_ = 0;
-  at::Tensor hidden_, normed_, qkv_, attended_, gate_up_, inner_, thin_,
-      logits_;
+  at::Tensor hidden_;   // Blocks of [hidden][lanes].
+  at::Tensor qkv_;      // [rows, qkv]
+  at::Tensor normed_;   // [wanted, hidden]
+  at::Tensor scratch_;  // Of every slot.
+  at::Tensor head_in_, logits_;
   at::Tensor cos_, sin_;  // [positions, head_dim / 2]
-  std::vector<float> scratch_;
 };
 
 }  // namespace mpo::generation

@@ -2,26 +2,20 @@
 #include "mpo/generation/small_product.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "mpo/generation/vector16.h"
 
 namespace mpo::generation {
 namespace {
 
-using Vector = float __attribute__((vector_size(64)));  // 16 rows.
-constexpr int kLanes = 16;
 constexpr int kMaxVectors = 4;
 
-inline Vector Load(const float* p) {
-  Vector v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-// `kColumns` columns of the result for all rows: kColumns x kVectors sums stay
+// `kColumns` columns of the result for all lanes: kColumns x kVectors sums stay
 // in registers while `depth` is walked once.
 template <int kVectors, int kColumns>
-void Tile(const float* packed, int rows, int depth, const float* weight,
-          const float* next, bool accumulate, float* out, int64_t out_stride) {
+void Tile(const float* x, int depth, const float* weight, const float* next,
+          bool accumulate, float* out) {
+  constexpr int kStride = kVectors * kLanes;
   Vector sums[kColumns][kVectors] = {};
   for (int begin = 0; begin < depth; begin += kLanes) {
     // A cache line of every weight row of the tile that comes next.
@@ -29,57 +23,50 @@ void Tile(const float* packed, int rows, int depth, const float* weight,
       __builtin_prefetch(next + int64_t{j} * depth + begin);
     const int end = std::min(depth, begin + kLanes);
     for (int d = begin; d < end; ++d) {
-      Vector x[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        x[v] = Load(packed + (int64_t{d} * kVectors + v) * kLanes);
-      }
+      Vector in[kVectors];
+      for (int v = 0; v < kVectors; ++v)
+        in[v] = Load(x + int64_t{d} * kStride + v * kLanes);
       for (int j = 0; j < kColumns; ++j) {
         const float w = weight[int64_t{j} * depth + d];
-        for (int v = 0; v < kVectors; ++v) sums[j][v] += w * x[v];
+        for (int v = 0; v < kVectors; ++v) sums[j][v] += w * in[v];
       }
     }
   }
-  float turned[kColumns][kVectors * kLanes];
-  std::memcpy(turned, sums, sizeof(turned));
-  for (int i = 0; i < rows; ++i) {
-    float* row = out + i * out_stride;
-    for (int j = 0; j < kColumns; ++j)
-      row[j] = turned[j][i] + (accumulate ? row[j] : 0.0F);
+  for (int j = 0; j < kColumns; ++j) {
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = out + j * kStride + v * kLanes;
+      Store(to, accumulate ? Load(to) + sums[j][v] : sums[j][v]);
+    }
   }
 }
 
 template <int kVectors, int kColumns>
-void Product(const float* x, int rows, int depth, const float* weight,
-             int columns, bool accumulate, float* out, float* packed,
-             int threads) {
+void Product(const float* x, int depth, const float* weight, int columns,
+             bool accumulate, float* out, int threads) {
   const int tiles = columns / kColumns;
   const int chunk = std::max(1, tiles / (8 * threads));
-#pragma omp parallel num_threads(threads)
-  {
-    // x transposed to [depth][rows], rows filled up with zeros.
-#pragma omp for schedule(static)
-    for (int d = 0; d < depth; ++d) {
-      float* to = packed + int64_t{d} * kVectors * kLanes;
-      for (int i = 0; i < rows; ++i) to[i] = x[int64_t{i} * depth + d];
-      std::fill(to + rows, to + kVectors * kLanes, 0.0F);
-    }
-#pragma omp for schedule(dynamic, chunk)
-    for (int t = 0; t < tiles; ++t) {
-      const float* w = weight + int64_t{t} * kColumns * depth;
-      const float* next = t + 1 < tiles ? w + int64_t{kColumns} * depth : w;
-      Tile<kVectors, kColumns>(packed, rows, depth, w, next, accumulate,
-                               out + t * kColumns, columns);
-    }
+  auto tile = [&](int t) {
+    const float* w = weight + int64_t{t} * kColumns * depth;
+    const float* next = t + 1 < tiles ? w + int64_t{kColumns} * depth : w;
+    Tile<kVectors, kColumns>(x, depth, w, next, accumulate,
+                             out + int64_t{t} * kColumns * kVectors * kLanes);
+  };
+  if (threads == 1) {
+    for (int t = 0; t < tiles; ++t) tile(t);
+  } else {
+#pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
+    for (int t = 0; t < tiles; ++t) tile(t);
   }
   for (int j = tiles * kColumns; j < columns; ++j) {
     const float* w = weight + int64_t{j} * depth;
-    Tile<kVectors, 1>(packed, rows, depth, w, w, accumulate, out + j, columns);
+    Tile<kVectors, 1>(x, depth, w, w, accumulate,
+                      out + int64_t{j} * kVectors * kLanes);
   }
 }
 
 }  // namespace
 
-int SmallProductRows() {
+int SmallProductLanes() {
 #ifdef __AVX512F__
   return kMaxVectors * kLanes;
 #else
@@ -87,16 +74,12 @@ int SmallProductRows() {
 #endif
 }
 
-void SmallProduct(const float* x, int rows, int depth, const float* weight,
-                  int columns, bool accumulate, float* out,
-                  std::vector<float>& scratch, int threads) {
-  const int vectors = (rows + kLanes - 1) / kLanes;
-  scratch.resize(static_cast<size_t>(depth) * vectors * kLanes);
+void SmallProduct(const float* x, int lanes, int depth, const float* weight,
+                  int columns, bool accumulate, float* out, int threads) {
   auto run = [&](auto product) {
-    product(x, rows, depth, weight, columns, accumulate, out, scratch.data(),
-            threads);
+    product(x, depth, weight, columns, accumulate, out, threads);
   };
-  switch (vectors) {
+  switch (lanes / kLanes) {
     case 1:
       return run(Product<1, 16>);
     case 2:
