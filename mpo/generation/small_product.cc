@@ -9,25 +9,28 @@ namespace mpo::generation {
 namespace {
 
 constexpr int kMaxVectors = 4;
+// Products added up one after the other; such sums are then added. The shorter,
+// the smaller the rounding error, and the more results are loaded and stored.
+constexpr int kChain = 128;
 
 // `kColumns` columns of the result for all lanes: kColumns x kVectors sums stay
 // in registers while `depth` is walked once.
 template <int kVectors, int kColumns>
-void Tile(const float* x, int depth, const float* weight, const float* next,
-          bool accumulate, float* out) {
+void Part(const float* x, int64_t depth, int first, int last,
+          const float* weight, const float* next, bool accumulate, float* out) {
   constexpr int kStride = kVectors * kLanes;
   Vector sums[kColumns][kVectors] = {};
-  for (int begin = 0; begin < depth; begin += kLanes) {
+  for (int begin = first; begin < last; begin += kLanes) {
     // A cache line of every weight row of the tile that comes next.
     for (int j = 0; j < kColumns; ++j)
-      __builtin_prefetch(next + int64_t{j} * depth + begin);
-    const int end = std::min(depth, begin + kLanes);
+      __builtin_prefetch(next + j * depth + begin);
+    const int end = std::min(last, begin + kLanes);
     for (int d = begin; d < end; ++d) {
       Vector in[kVectors];
       for (int v = 0; v < kVectors; ++v)
         in[v] = Load(x + int64_t{d} * kStride + v * kLanes);
       for (int j = 0; j < kColumns; ++j) {
-        const float w = weight[int64_t{j} * depth + d];
+        const float w = weight[j * depth + d];
         for (int v = 0; v < kVectors; ++v) sums[j][v] += w * in[v];
       }
     }
@@ -37,6 +40,15 @@ void Tile(const float* x, int depth, const float* weight, const float* next,
       float* to = out + j * kStride + v * kLanes;
       Store(to, accumulate ? Load(to) + sums[j][v] : sums[j][v]);
     }
+  }
+}
+
+template <int kVectors, int kColumns>
+void Tile(const float* x, int depth, const float* weight, const float* next,
+          bool accumulate, float* out) {
+  for (int first = 0; first < depth; first += kChain) {
+    Part<kVectors, kColumns>(x, depth, first, std::min(depth, first + kChain),
+                             weight, next, accumulate || first > 0, out);
   }
 }
 
