@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Tokens per second of our engine against transformers' generate on this machine, in alternation in one run.
-# The last line is one JSON object with the ratios.
-#   bench/generation.sh [--cases smollm2_32,smollm2_64x4,qwen2_4m] [--repeats N]
+# The generation engine on this machine: tokens per second against transformers' generate, in alternation in one run
+# (smollm2_32, smollm2_64x4, qwen2_4m); log-probs, greedy tokens and token ids against the reference (logprobs, greedy,
+# tokenizer); continuous batching against waiting for the longest response of a batch (continuous); memory of a cached
+# token (memory). The last line is one JSON object with all ratios.
+#   bench/generation.sh [--cases NAME,NAME,...] [--repeats N] [--threads N]
 # MPO_BENCH_VENV   virtual environment with torch 2.11.0 and transformers 4.51.3 (default: bench/.venv, made on first use)
-# MPO_BENCH_BUILD  build directory that holds bin/generation_bench (default: build/release)
+# MPO_BENCH_BUILD  build directory that holds bin/generation_bench and, for the case tokenizer, bin/mpo (default: build/release)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${MPO_BENCH_VENV:-$root/bench/.venv}
@@ -18,5 +20,5 @@ if [ ! -x "$build/bin/generation_bench" ]; then
   echo "$build/bin/generation_bench is missing: run ninja -C build/release generation_bench, or set MPO_BENCH_BUILD" >&2
   exit 2
 fi
-exec "$venv/bin/python" "$root/bench/generation.py" --bench "$build/bin/generation_bench" \
+exec "$venv/bin/python" "$root/bench/generation.py" --build "$build" \
   --model "$root/.deps/models/smollm2-135m-instruct" "$@"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -182,6 +183,10 @@ void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
                   {"load_seconds", load_seconds},
                   {"kv_cache_bytes", statistics.kv_cache_bytes},
                   {"kv_bytes_per_token", statistics.kv_bytes_per_token},
+                  {"kv_allocated_bytes_per_token",
+                   static_cast<double>(statistics.kv_allocated_bytes) /
+                       static_cast<double>(std::max<int64_t>(
+                           statistics.kv_capacity_tokens, 1))},
                   {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024}};
   if (options.json) {
     std::printf("%s\n", json.dump().c_str());

@@ -113,7 +113,13 @@ absl::Status Engine::CheckRequest(const GenerationRequest& request,
 }
 
 void Engine::NoteCache() {
-  statistics_.kv_bytes_per_token = state_->cache.page_bytes() / kPageTokens;
+  const model::ModelConfig& c = model_->config();
+  statistics_.kv_bytes_per_token =
+      static_cast<uint64_t>(2 * c.layers * c.kv_heads * c.head_dim) *
+      sizeof(float);
+  statistics_.kv_page_bytes = state_->cache.page_bytes();
+  statistics_.kv_allocated_bytes = state_->cache.allocated_bytes();
+  statistics_.kv_capacity_tokens = state_->cache.created() * kPageTokens;
   statistics_.kv_cache_bytes =
       state_->cache.page_bytes() * static_cast<uint64_t>(state_->cache.peak());
 }

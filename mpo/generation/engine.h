@@ -121,6 +121,9 @@ struct EngineStatistics {
   double first_token_seconds = 0;   // From the call to the first token drawn.
   uint64_t kv_cache_bytes = 0;      // Peak in use.
   uint64_t kv_bytes_per_token = 0;  // 2 x layers x kv heads x head size x 4.
+  uint64_t kv_page_bytes = 0;       // Of 16 tokens, with what they are padded.
+  uint64_t kv_allocated_bytes = 0;  // Held for the cache, used or not.
+  int64_t kv_capacity_tokens = 0;   // What fits in there.
 };
 
 // Batched decoding with a paged key-value cache on the CPU in float32. Equal

@@ -288,7 +288,7 @@ TEST_CASE(
   const auto requests = Requests(10);
   const auto a = Generate(*wide, requests);
   const auto b = Generate(*narrow, requests);
-  const uint64_t page = wide->statistics().kv_bytes_per_token * 16;
+  const uint64_t page = wide->statistics().kv_page_bytes;
   auto tight = MakeEngine({.kv_cache_bytes = 9 * page});
   const auto c = Generate(*tight, requests);
   CHECK(tight->statistics().kv_cache_bytes <= 9 * page);
@@ -344,13 +344,38 @@ TEST_CASE("a bad prompt fails alone and says why", "[generation]") {
 }
 
 TEST_CASE(
+    "the statistics state the bytes of a cached token by formula and what the "
+    "cache holds",
+    "[generation]") {
+  auto config = TinyConfig();
+  config.head_dim = 32;
+  auto engine = MakeEngine({}, TinyModel(config));
+  Generate(*engine, Requests(4));
+  const EngineStatistics& s = engine->statistics();
+  CHECK(s.kv_bytes_per_token == 2 * 3 * 2 * 32 * 4);
+  // Whole vectors: nothing is padded.
+  CHECK(s.kv_page_bytes == 16 * s.kv_bytes_per_token);
+  CHECK(s.kv_capacity_tokens >= 4 * 16);
+  CHECK(s.kv_capacity_tokens % 16 == 0);
+  const double held = static_cast<double>(s.kv_allocated_bytes) /
+                      static_cast<double>(s.kv_capacity_tokens);
+  CHECK(held >= s.kv_bytes_per_token);
+  CHECK(held <= 1.05 * s.kv_bytes_per_token);
+  // A head of 10 has its values padded to 16.
+  auto padded = MakeEngine();
+  Generate(*padded, Requests(1));
+  CHECK(padded->statistics().kv_bytes_per_token == 2 * 3 * 2 * 10 * 4);
+  CHECK(padded->statistics().kv_page_bytes == 16 * 3 * 2 * (10 + 16) * 4);
+}
+
+TEST_CASE(
     "a sample that the cache can never hold is RESOURCE_EXHAUSTED, others go "
     "on",
     "[generation]") {
   auto probe = MakeEngine();
   Generate(*probe, Requests(1));
-  auto engine = MakeEngine(
-      {.kv_cache_bytes = 5 * 16 * probe->statistics().kv_bytes_per_token});
+  auto engine =
+      MakeEngine({.kv_cache_bytes = 5 * probe->statistics().kv_page_bytes});
   std::vector<GenerationRequest> requests = {
       {.id = "big", .prompt_tokens = Prompt(100)},
       {.id = "small", .prompt_tokens = Prompt(8)}};

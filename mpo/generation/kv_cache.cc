@@ -41,9 +41,9 @@ void KvCache::Grow() {
   if (max_pages_ > 0) count = std::min(count, max_pages_ - created_);
   const int64_t stride = page_floats_ + kHeaderFloats;
   const size_t bytes = static_cast<size_t>(count * stride) * sizeof(float);
-  void* memory = std::aligned_alloc(
-      kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
-  if (memory == nullptr) throw std::bad_alloc();
+  void* memory = nullptr;
+  const size_t alignment = bytes < kHugePage ? 64 : kHugePage;
+  if (posix_memalign(&memory, alignment, bytes) != 0) throw std::bad_alloc();
   // Attention reads all of the cache at every step; with small pages it waits
   // for address translation. Only advice: without it things are slower.
   madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
@@ -52,6 +52,7 @@ void KvCache::Grow() {
     free_.push_back(slabs_.back().get() + i * stride + kHeaderFloats);
   }
   created_ += count;
+  allocated_bytes_ += bytes;
 }
 
 float* KvCache::Allocate() {

@@ -30,6 +30,9 @@ class KvCache {
   }
   int64_t used() const { return used_; }
   int64_t peak() const { return peak_; }
+  // Pages made so far, and the memory taken for them, headers included.
+  int64_t created() const { return created_; }
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
   void ResetPeak() { peak_ = used_; }
   // Pages that can still be allocated; INT64_MAX without a limit.
   int64_t free_pages() const;
@@ -46,6 +49,7 @@ class KvCache {
   int64_t used_ = 0;
   int64_t peak_ = 0;
   int64_t created_ = 0;
+  uint64_t allocated_bytes_ = 0;
   std::vector<std::unique_ptr<float, FreeDeleter>> slabs_;
   std::vector<float*> free_;
 };

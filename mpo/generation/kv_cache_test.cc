@@ -29,6 +29,9 @@ TEST_CASE(
   CHECK(cache.used() == 39);
   CHECK(cache.Allocate() == *pages.begin());
   CHECK(cache.peak() == 40);
+  // Every page has a header of 64 bytes.
+  CHECK(cache.created() == 40);
+  CHECK(cache.allocated_bytes() == 40 * (cache.page_bytes() + 64));
 }
 
 TEST_CASE("a fork shares whole pages and copies the partial one",
