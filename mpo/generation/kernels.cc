@@ -114,7 +114,8 @@ void AttendHeads(const AttentionShape& s, const TokenRow& row, int kv_head,
   const int keys = row.position + 1;
   const int64_t stride = (keys + kPageTokens - 1) / kPageTokens * kPageTokens;
   const int padded = s.padded_dim();
-  scratch.resize(static_cast<size_t>(kHeads) * (stride + padded));
+  const auto needed = static_cast<size_t>(kHeads) * (stride + padded);
+  if (scratch.size() < needed) scratch.resize(needed);
   float* scores = scratch.data();
   float* mixed = scores + kHeads * stride;
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));

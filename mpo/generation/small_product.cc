@@ -11,7 +11,7 @@ namespace {
 constexpr int kMaxVectors = 4;
 // Products added up one after the other; such sums are then added. The shorter,
 // the smaller the rounding error, and the more results are loaded and stored.
-constexpr int kChain = 128;
+constexpr int kChain = 256;
 
 // `kColumns` columns of the result for all lanes: kColumns x kVectors sums stay
 // in registers while `depth` is walked once.

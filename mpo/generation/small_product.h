@@ -9,7 +9,7 @@ namespace mpo::generation {
 // activations with the tokens side by side ("lanes", see lanes.h). The
 // library's general product spends most of its time on such shapes elsewhere
 // than in arithmetic; this one streams the weights once and keeps all sums in
-// registers. Each output is summed in the order of `depth`, 128 products at a
+// registers. Each output is summed in the order of `depth`, 256 products at a
 // time, so a token's result does not depend on the other tokens or on the
 // number of threads.
 
