@@ -23,9 +23,10 @@ std::shared_ptr<const model::LanguageModel> LoadTiny(const std::string& name) {
 }
 
 std::unique_ptr<Engine> EngineOf(
-    std::shared_ptr<const model::LanguageModel> model) {
+    std::shared_ptr<const model::LanguageModel> model, bool fused = true) {
   auto engine =
-      Engine::Create(std::move(model), {.stop_tokens = std::vector<int32_t>{}});
+      Engine::Create(std::move(model),
+                     {.stop_tokens = std::vector<int32_t>{}, .fused = fused});
   REQUIRE(engine.ok());
   return *std::move(engine);
 }
@@ -51,9 +52,9 @@ at::Tensor DecoderLogProbs(const model::LanguageModel& model,
       .squeeze(1);
 }
 
-void CheckEngine(std::shared_ptr<const model::LanguageModel> model,
-                 const model::LoraAdapter* adapter) {
-  auto engine = EngineOf(model);
+void CheckOneEngine(std::shared_ptr<const model::LanguageModel> model,
+                    const model::LoraAdapter* adapter, bool fused) {
+  auto engine = EngineOf(model, fused);
   std::vector<ScoreRequest> score;
   std::vector<GenerationRequest> generate;
   for (int i = 0; i < 5; ++i) {
@@ -83,6 +84,13 @@ void CheckEngine(std::shared_ptr<const model::LanguageModel> model,
     all.insert(all.end(), (*made)[i].tokens.begin(), (*made)[i].tokens.end());
     check(all, (*made)[i].untempered_logprobs);
   }
+}
+
+// With the fused loops and with LibTorch's operations.
+void CheckEngine(std::shared_ptr<const model::LanguageModel> model,
+                 const model::LoraAdapter* adapter) {
+  CheckOneEngine(model, adapter, /*fused=*/true);
+  CheckOneEngine(model, adapter, /*fused=*/false);
 }
 
 TEST_CASE("the engine equals the decoder for every architecture and adapter",

@@ -24,13 +24,6 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t low,
                                                  high, ", found ", value));
 }
 
-absl::Status CheckModel(const model::LanguageModel& model) {
-  if (model.dtype() == at::kFloat && model.device().is_cpu())
-    return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "engine: expected a float32 model on the CPU");
-}
-
 // `first_layer`: lowest layer with an adapter.
 absl::Status CheckTrunkLayer(int64_t layer, int64_t first_layer,
                              const std::string& id) {
@@ -86,7 +79,6 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   MPO_RETURN_IF_ERROR(CheckRange("max_rows", options.max_rows, 1, 4096));
   MPO_RETURN_IF_ERROR(
       CheckRange("prefill_tokens", options.prefill_tokens, 16, 65536));
-  MPO_RETURN_IF_ERROR(CheckModel(*model));
   std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
   MPO_RETURN_IF_ERROR(tensor::CatchTorch("create engine", [&] {
     engine->state_ =
@@ -116,12 +108,13 @@ void Engine::NoteCache() {
   const model::ModelConfig& c = model_->config();
   statistics_.kv_bytes_per_token =
       static_cast<uint64_t>(2 * c.layers * c.kv_heads * c.head_dim) *
-      sizeof(float);
-  statistics_.kv_page_bytes = state_->cache.page_bytes();
-  statistics_.kv_allocated_bytes = state_->cache.allocated_bytes();
+      model_->embedding().element_size();
+  statistics_.kv_page_bytes = state_->forward.page_bytes();
+  statistics_.kv_allocated_bytes =
+      state_->cache.allocated_bytes() + state_->forward.bytes_elsewhere();
   statistics_.kv_capacity_tokens = state_->cache.created() * kPageTokens;
-  statistics_.kv_cache_bytes =
-      state_->cache.page_bytes() * static_cast<uint64_t>(state_->cache.peak());
+  statistics_.kv_cache_bytes = state_->forward.page_bytes() *
+                               static_cast<uint64_t>(state_->cache.peak());
 }
 
 absl::StatusOr<std::vector<GenerationResult>> Engine::Generate(
@@ -211,10 +204,14 @@ absl::Status Engine::SetPolicy(
     std::shared_ptr<const model::LanguageModel> model,
     std::shared_ptr<const model::LoraAdapter> adapter, PolicyVersion version) {
   if (model == nullptr) model = model_;
-  MPO_RETURN_IF_ERROR(CheckModel(*model));
   if (!(model->config() == model_->config())) {
     return absl::InvalidArgumentError(
         "engine: the new weights have another configuration");
+  }
+  if (model->dtype() != model_->dtype() ||
+      model->device() != model_->device()) {
+    return absl::InvalidArgumentError(
+        "engine: the new weights have another dtype or device");
   }
   if (adapter != nullptr)
     MPO_RETURN_IF_ERROR(model::CheckFits(*adapter, model->config()));

@@ -36,6 +36,9 @@ struct EngineOptions {
   // which so never wait for a long prompt (serving). False: prompts first, then
   // wide decoding (batches).
   bool interleave_prefill = false;
+  // False: LibTorch's operations also where the fused loops could run, to
+  // compare the two.
+  bool fused = true;
 };
 
 struct GenerationResult;
@@ -118,15 +121,18 @@ struct EngineStatistics {
   int64_t decode_steps = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
-  double first_token_seconds = 0;   // From the call to the first token drawn.
-  uint64_t kv_cache_bytes = 0;      // Peak in use.
-  uint64_t kv_bytes_per_token = 0;  // 2 x layers x kv heads x head size x 4.
-  uint64_t kv_page_bytes = 0;       // Of 16 tokens, with what they are padded.
+  double first_token_seconds = 0;  // From the call to the first token drawn.
+  uint64_t kv_cache_bytes = 0;     // Peak in use.
+  uint64_t kv_bytes_per_token =
+      0;                       // 2 x layers x kv heads x head size x bytes.
+  uint64_t kv_page_bytes = 0;  // Of 16 tokens, with what they are padded.
   uint64_t kv_allocated_bytes = 0;  // Held for the cache, used or not.
   int64_t kv_capacity_tokens = 0;   // What fits in there.
 };
 
-// Batched decoding with a paged key-value cache on the CPU in float32. Equal
+// Batched decoding with a paged key-value cache, on the model's device and in
+// its dtype: fused loops for float32 on the CPU, LibTorch's operations and
+// scaled_dot_product_attention elsewhere; draws are made on the CPU. Equal
 // prompts are prefilled once and share pages; a sample that finishes leaves
 // the batch and the next waiting one takes its place. The draw at response
 // position i of a sample is a pure function of (seed, i), so its tokens do not
@@ -141,8 +147,7 @@ class Engine {
   using Callback = std::function<void(const GenerationResult&)>;
   using Done = std::function<void(GenerationResult&&)>;
 
-  // INVALID_ARGUMENT for options out of range or a model that is not float32
-  // on the CPU.
+  // INVALID_ARGUMENT for options out of range.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       std::shared_ptr<const model::LanguageModel> model,
       const EngineOptions& options = {});

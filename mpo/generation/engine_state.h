@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <stop_token>
 #include <utility>
 #include <vector>
 
 #include "mpo/generation/engine.h"
+#include "mpo/generation/forward_pass.h"
 #include "mpo/generation/kv_cache.h"
-#include "mpo/generation/ragged_forward.h"
 
 namespace mpo::generation {
 
@@ -21,22 +22,22 @@ inline constexpr int kLogitRows = 128;
 struct EngineState {
   EngineState(std::shared_ptr<const model::LanguageModel> model,
               const EngineOptions& options)
-      : forward(std::move(model)),
-        cache(forward.page_floats(),
-              PageLimit(forward.page_floats(), options)) {}
+      : pass(MakeForwardPass(std::move(model), options.fused)),
+        forward(*pass),
+        cache(forward.page_floats(), PageLimit(forward.page_bytes(), options),
+              forward.page_copier()) {}
 
-  static int64_t PageLimit(int64_t page_floats, const EngineOptions& options) {
+  static int64_t PageLimit(uint64_t page_bytes, const EngineOptions& options) {
     if (options.kv_cache_bytes == 0) return 0;
-    const uint64_t page = static_cast<uint64_t>(page_floats) * sizeof(float);
     return std::max<int64_t>(
-        1, static_cast<int64_t>(options.kv_cache_bytes / page));
+        1, static_cast<int64_t>(options.kv_cache_bytes / page_bytes));
   }
 
   // Logits of wanted tokens [first, first + count) in the order of `tokens`.
   using OnLogits =
       std::function<void(int first, int count, const float* logits)>;
 
-  // Which layers a pass runs and which inputs it keeps; see RaggedForward::Run.
+  // Which layers a pass runs and which inputs it keeps; see ForwardPass::Run.
   struct Layers {
     int64_t first = 0;
     int64_t keep = 0;
@@ -62,7 +63,8 @@ struct EngineState {
     return true;
   }
 
-  RaggedForward forward;
+  const std::unique_ptr<ForwardPass> pass;
+  ForwardPass& forward;
   KvCache cache;
 };
 

@@ -7,14 +7,16 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "mpo/generation/kernels.h"
 
 namespace mpo::generation {
 namespace {
 
-constexpr int64_t kHeaderFloats =
-    16;  // Reference count, padded to keep alignment.
+// Reference count and number of the page, padded to keep alignment.
+constexpr int64_t kHeaderFloats = 16;
+constexpr int64_t kIndexAt = 2;
 constexpr int64_t kSlabPages = 32;
 constexpr size_t kHugePage = size_t{2} << 20;
 
@@ -24,8 +26,21 @@ int64_t PagesFor(int64_t tokens) {
   return (tokens + kPageTokens - 1) / kPageTokens;
 }
 
-KvCache::KvCache(int64_t page_floats, int64_t max_pages)
-    : page_floats_((page_floats + 15) / 16 * 16), max_pages_(max_pages) {}
+KvCache::KvCache(int64_t page_floats, int64_t max_pages, CopyPage copy)
+    : page_floats_((page_floats + 15) / 16 * 16),
+      max_pages_(max_pages),
+      copy_(std::move(copy)) {}
+
+int64_t KvCache::IndexOf(const float* page) {
+  int64_t index = 0;
+  std::memcpy(&index, page - kHeaderFloats + kIndexAt, sizeof(index));
+  return index;
+}
+
+void KvCache::Copy(float* to, const float* from) const {
+  if (copy_) return copy_(to, from);
+  std::memcpy(to, from, page_bytes());
+}
 
 int32_t& KvCache::References(float* page) {
   return *reinterpret_cast<int32_t*>(page - kHeaderFloats);
@@ -49,7 +64,10 @@ void KvCache::Grow() {
   madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   slabs_.emplace_back(static_cast<float*>(memory));
   for (int64_t i = count - 1; i >= 0; --i) {
-    free_.push_back(slabs_.back().get() + i * stride + kHeaderFloats);
+    float* page = slabs_.back().get() + i * stride + kHeaderFloats;
+    const int64_t index = created_ + i;
+    std::memcpy(page - kHeaderFloats + kIndexAt, &index, sizeof(index));
+    free_.push_back(page);
   }
   created_ += count;
   allocated_bytes_ += bytes;
@@ -107,7 +125,7 @@ std::unique_ptr<PageTable> PageTable::Fork(int64_t tokens) const {
   if (tokens % kPageTokens != 0) {
     float* copy = cache_->Allocate();
     if (copy == nullptr) return nullptr;
-    std::memcpy(copy, pages_[whole], cache_->page_bytes());
+    cache_->Copy(copy, pages_[whole]);
     fork->pages_.push_back(copy);
   }
   return fork;

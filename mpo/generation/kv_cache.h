@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,8 +15,15 @@ namespace mpo::generation {
 // for reuse. Not thread-safe.
 class KvCache {
  public:
+  using CopyPage = std::function<void(float* to, const float* from)>;
+
   // `page_floats` floats a page; at most `max_pages` pages, 0 = no limit.
-  KvCache(int64_t page_floats, int64_t max_pages);
+  // `copy` empty = the floats of a page are all there is of it.
+  KvCache(int64_t page_floats, int64_t max_pages, CopyPage copy = nullptr);
+
+  // Number of a page, from 0, in the order in which pages were made.
+  static int64_t IndexOf(const float* page);
+  void Copy(float* to, const float* from) const;
 
   // A page with one reference; uninitialised floats, aligned to 64 bytes. Null
   // when the limit is reached. std::bad_alloc when memory is short.
@@ -46,6 +54,7 @@ class KvCache {
 
   const int64_t page_floats_;
   const int64_t max_pages_;
+  const CopyPage copy_;
   int64_t used_ = 0;
   int64_t peak_ = 0;
   int64_t created_ = 0;

@@ -8,56 +8,37 @@
 #include <vector>
 
 #include "mpo/generation/adapter_products.h"
+#include "mpo/generation/forward_pass.h"
 #include "mpo/generation/kernels.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 
 namespace mpo::generation {
 
-// One token to run: its sequence is known by its pages.
-struct InputToken {
-  int32_t token = 0;
-  TokenRow row;
-  bool wanted = false;     // Its hidden state is needed after the last layer.
-  float* trunk = nullptr;  // [hidden], see Run.
-};
-
-// The forward pass of generation: any mix of tokens of any sequences (prompts,
-// chunks of prompts, single decode steps), no padding. Tokens stand side by
-// side (lanes.h) but for attention. A pass is either split by tokens, where
-// each thread takes blocks of them through a layer by itself, or, where its
-// tokens are too few for that, by the columns of the matrices. Not thread-safe.
-// Throws LibTorch's exceptions.
-class RaggedForward {
+// The pass for float32 models on the CPU. Tokens stand side by side (lanes.h)
+// but for attention. A pass is either split by tokens, where each thread takes
+// blocks of them through a layer by itself, or, where its tokens are too few
+// for that, by the columns of the matrices.
+class RaggedForward final : public ForwardPass {
  public:
   explicit RaggedForward(std::shared_ptr<const model::LanguageModel> model);
 
-  // Takes other weights of the same configuration.
-  void SetModel(std::shared_ptr<const model::LanguageModel> model) {
+  void SetModel(std::shared_ptr<const model::LanguageModel> model) override {
     model_ = std::move(model);
   }
-
-  // Takes the adapter of the following passes (null = none) in the layout of
-  // two thin products a fused projection.
-  void SetAdapter(const model::LoraAdapter* adapter);
-
-  // Runs the tokens through layers [first_layer, layers) and stores their keys
-  // and values. The tokens of one sequence must come in order of position, and
-  // earlier positions must have been run. From layer 0 on, the inputs of layer
-  // `keep` (0 = none) are written to each token's `trunk` where it is set; from
-  // another layer on, that layer's inputs are read there. Returns the number of
-  // wanted rows.
+  // In the layout of two thin products a fused projection.
+  void SetAdapter(const model::LoraAdapter* adapter) override;
   int Run(const std::vector<InputToken>& tokens, int64_t first_layer = 0,
-          int64_t keep = 0);
-
-  // Logits of wanted rows [begin, begin + count) of the last Run:
-  // [count, vocabulary] in a buffer that the next call overwrites.
-  const float* Logits(int begin, int count);
+          int64_t keep = 0) override;
+  const float* Logits(int begin, int count) override;
 
   const AttentionShape& shape() const { return shape_; }
-  // Floats of a page over all layers.
-  int64_t page_floats() const {
+  // Of a page over all layers.
+  int64_t page_floats() const override {
     return shape_.page_floats() * model_->config().layers;
+  }
+  uint64_t page_bytes() const override {
+    return static_cast<uint64_t>(page_floats()) * sizeof(float);
   }
 
  private:
