@@ -18,6 +18,7 @@
 #include "mpo/generation/engine.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
+#include "mpo/model/placement.h"
 #include "mpo/tensor/threads.h"
 #include "mpo/text/chat_template.h"
 #include "mpo/text/stop_strings.h"
@@ -42,6 +43,8 @@ struct GenerateOptions {
   bool logprobs = false;
   bool no_default_system = false;
   std::string chat_family;
+  std::string dtype = "float32";
+  std::string device = "cpu";
   int threads = 0;
   bool json = false;
 };
@@ -202,6 +205,8 @@ absl::Status Generate(GenerateOptions options) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   tensor::SetThreads(options.threads > 0 ? options.threads : cores);
   if (options.greedy) options.sampling.temperature = 0;
+  MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
+                       model::ParsePlacement(options.dtype, options.device));
   const absl::Time load_began = Clock::Real().Steady();
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(options.model));
@@ -211,7 +216,7 @@ absl::Status Generate(GenerateOptions options) {
   MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer, config));
   const StopWatches watches = WatchStops(options, tokenizer, requests);
   MPO_ASSIGN_OR_RETURN(const auto model,
-                       model::LanguageModel::Load(options.model));
+                       model::LanguageModel::Load(options.model, placement));
   std::shared_ptr<model::LoraAdapter> adapter;
   if (!options.adapter.empty()) {
     MPO_ASSIGN_OR_RETURN(adapter,
@@ -309,6 +314,11 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
                    "How to render messages, where the model's chat template "
                    "is not known")
       ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
+  command->add_option("--dtype", options->dtype, "Of weights and cache")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  command->add_option("--device", options->device, "cpu, cuda or cuda:<index>")
+      ->capture_default_str();
   command->add_option("--threads", options->threads, "0 = all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

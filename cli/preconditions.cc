@@ -12,6 +12,7 @@
 #include "mpo/evaluation/prompts.h"
 #include "mpo/judge/rubric_problems.h"
 #include "mpo/model/model_config.h"
+#include "mpo/model/placement.h"
 #include "mpo/rubric/rubric_yaml.h"
 #include "mpo/text/chat_template.h"
 #include "mpo/text/prompt_renderer.h"
@@ -142,6 +143,9 @@ std::vector<std::string> FindProblems(const RunConfig& config) {
     }
   };
   check("policy.model", CheckModel(config.policy().model()));
+  check("generation", model::ParsePlacement(config.generation().dtype(),
+                                            config.generation().device())
+                          .status());
   check("reward.rubric", CheckRubric(config.reward().rubric(),
                                      config.reward().judge() == "embedded"));
   absl::Status data = CheckPrompts(config.data().train(), config.task(),

@@ -47,6 +47,8 @@ struct Workspace {
     config.mutable_generation()->set_group_size(2);
     config.mutable_generation()->set_unit_size(2);
     config.mutable_generation()->set_max_new_tokens(4);
+    config.mutable_generation()->set_dtype("float32");
+    config.mutable_generation()->set_device("cpu");
     config.mutable_run()->set_dir((dir / "run").string());
     config.mutable_policy()->set_model((dir / "model").string());
     config.mutable_data()->set_train((dir / "prompts.jsonl").string());
@@ -109,6 +111,14 @@ TEST_CASE("a plan that the prompts do not allow is refused", "[cli]") {
   REQUIRE(problems.size() == 1);
   CHECK(absl::StartsWith(problems[0], "plan: "));
   CHECK(absl::StrContains(problems[0], "prompts_per_step"));
+}
+
+TEST_CASE("a device that is not there is told before the run", "[cli]") {
+  Workspace w;
+  w.config.mutable_generation()->set_device("cuda:99");
+  const auto problems = FindProblems(w.config);
+  REQUIRE(problems.size() == 1);
+  CHECK(absl::StartsWith(problems[0], "generation: device"));
 }
 
 TEST_CASE("full weights need several times the room of an adapter", "[cli]") {

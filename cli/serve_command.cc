@@ -15,6 +15,7 @@
 #include "mpo/generation/engine.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
+#include "mpo/model/placement.h"
 #include "mpo/rpc/termination.h"
 #include "mpo/serving/generation_worker.h"
 #include "mpo/serving/openai_server.h"
@@ -29,6 +30,8 @@ struct ServeOptions {
   std::string model;
   std::string adapter;
   std::string chat_family;
+  std::string dtype = "float32";
+  std::string device = "cpu";
   std::string name;
   std::string host = "127.0.0.1";
   int port = 8000;
@@ -64,12 +67,14 @@ absl::Status Serve(const ServeOptions& options) {
         CheckPortFree(absl::StrCat(options.host, ":", options.port));
     if (absl::IsAlreadyExists(free)) return free;
   }
+  MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
+                       model::ParsePlacement(options.dtype, options.device));
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(options.model));
   const auto chat =
       text::ChatTemplate::Load(options.model, options.chat_family);
   MPO_ASSIGN_OR_RETURN(const auto model,
-                       model::LanguageModel::Load(options.model));
+                       model::LanguageModel::Load(options.model, placement));
   std::shared_ptr<model::LoraAdapter> adapter;
   if (!options.adapter.empty()) {
     MPO_ASSIGN_OR_RETURN(
@@ -142,6 +147,11 @@ void AddServeCommand(CLI::App& app, Action& action) {
                    "Bound of the key-value cache; 0 = none")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 24));
+  command->add_option("--dtype", options->dtype, "Of weights and cache")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  command->add_option("--device", options->device, "cpu, cuda or cuda:<index>")
+      ->capture_default_str();
   command->add_option("--threads", options->threads, "0 = all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

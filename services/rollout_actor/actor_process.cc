@@ -14,6 +14,7 @@
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
 #include "mpo/metrics/exposer.h"
+#include "mpo/model/placement.h"
 #include "mpo/rpc/server_host.h"
 #include "mpo/rpc/termination.h"
 #include "mpo/tensor/threads.h"
@@ -70,8 +71,11 @@ absl::StatusOr<std::unique_ptr<PolicyReplica>> LoadPolicy(
                          ? threads
                          : static_cast<int>(std::max(
                                1U, std::thread::hardware_concurrency())));
-  MPO_ASSIGN_OR_RETURN(auto model,
-                       model::LanguageModel::Load(config.policy().model()));
+  MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
+                       model::ParsePlacement(config.generation().dtype(),
+                                             config.generation().device()));
+  MPO_ASSIGN_OR_RETURN(auto model, model::LanguageModel::Load(
+                                       config.policy().model(), placement));
   if (tokenizer.vocab_size() > model->config().vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat(
         config.policy().model(), ": the tokenizer has ", tokenizer.vocab_size(),

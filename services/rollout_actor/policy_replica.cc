@@ -69,8 +69,10 @@ absl::Status PolicyReplica::Apply(
     MPO_ASSIGN_OR_RETURN(adapter, model::LoraAdapter::FromTensors(
                                       config, base_model_->config(), tensors));
   } else if (manifest.kind == "full") {
-    MPO_ASSIGN_OR_RETURN(auto model, model::LanguageModel::FromTensors(
-                                         base_model_->config(), tensors));
+    MPO_ASSIGN_OR_RETURN(auto model,
+                         model::LanguageModel::FromTensors(
+                             base_model_->config(), tensors,
+                             {base_model_->dtype(), base_model_->device()}));
     MPO_ASSIGN_OR_RETURN(
         full, generation::Engine::Create(std::move(model), options_));
   } else {
