@@ -78,8 +78,8 @@ TEST_CASE(
     "[lanes]") {
   at::manual_seed(3);
   for (int lanes = 16; lanes <= SmallProductLanes(); lanes += 16) {
-    for (const auto& [depth, columns] :
-         {std::pair{33, 50}, std::pair{64, 96}, std::pair{5, 1}}) {
+    for (const auto& [depth, columns] : {std::pair{33, 53}, std::pair{300, 20},
+                                         std::pair{64, 96}, std::pair{5, 1}}) {
       const at::Tensor x = at::randn({depth, lanes});
       const at::Tensor w = at::randn({columns, depth});
       at::Tensor out = at::empty({columns, lanes});

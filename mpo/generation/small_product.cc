@@ -69,7 +69,14 @@ void Product(const float* x, int depth, const float* weight, int columns,
 #pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
     for (int t = 0; t < tiles; ++t) tile(t);
   }
-  for (int j = tiles * kColumns; j < columns; ++j) {
+  // Four columns at a time still hide the latency of the additions.
+  int j = tiles * kColumns;
+  for (; j + 4 <= columns; j += 4) {
+    const float* w = weight + int64_t{j} * depth;
+    Tile<kVectors, 4>(x, depth, w, w, accumulate,
+                      out + int64_t{j} * kVectors * kLanes);
+  }
+  for (; j < columns; ++j) {
     const float* w = weight + int64_t{j} * depth;
     Tile<kVectors, 1>(x, depth, w, w, accumulate,
                       out + int64_t{j} * kVectors * kLanes);
