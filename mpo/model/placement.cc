@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "mpo/tensor/torch_errors.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 absl::StatusOr<at::Device> ParseDevice(const std::string& name) {
   if (name == "cpu") return at::Device(at::kCPU);
-  std::string_view rest = name;
+  absl::string_view rest = name;
   int index = 0;
   if (!absl::ConsumePrefix(&rest, "cuda") ||
       (!rest.empty() &&
