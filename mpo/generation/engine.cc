@@ -112,7 +112,11 @@ void Engine::NoteCache() {
   statistics_.kv_page_bytes = state_->forward.page_bytes();
   statistics_.kv_allocated_bytes =
       state_->cache.allocated_bytes() + state_->forward.bytes_elsewhere();
-  statistics_.kv_capacity_tokens = state_->cache.created() * kPageTokens;
+  const uint64_t elsewhere =
+      state_->forward.bytes_elsewhere() / state_->forward.page_bytes();
+  statistics_.kv_capacity_tokens =
+      kPageTokens * (elsewhere > 0 ? static_cast<int64_t>(elsewhere)
+                                   : state_->cache.created());
   statistics_.kv_cache_bytes = state_->forward.page_bytes() *
                                static_cast<uint64_t>(state_->cache.peak());
 }
