@@ -16,7 +16,12 @@ enum class LossAggregation {
 // into micro-batches thus adds up to the same gradient. 0 outside `mask`; rows
 // without tokens do not count as sequences. `constant_length` >= 1 is read by
 // kConstant only.
+//
+// `block` > 0: the aggregation is taken within each `block` consecutive rows,
+// and the mean of the blocks that have tokens is the loss. That is what
+// gradient accumulation over micro-batches of `block` rows gives where each is
+// averaged by itself, as in TRL 0.17's PPO. 0 = all rows are one block.
 at::Tensor LossWeights(const at::Tensor& mask, LossAggregation aggregation,
-                       int64_t constant_length);
+                       int64_t constant_length, int64_t block = 0);
 
 }  // namespace mpo::rl

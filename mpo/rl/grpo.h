@@ -13,6 +13,13 @@ namespace mpo::rl {
 at::Tensor GrpoAdvantages(const at::Tensor& rewards, const at::Tensor& scored,
                           const at::Tensor& groups);
 
+// The same with the deviation of all scored samples of the batch in place of
+// the group's (TRL's scale_rewards = "batch"; Hu et al. 2025): a group whose
+// rewards hardly differ is not blown up.
+at::Tensor GrpoBatchScaledAdvantages(const at::Tensor& rewards,
+                                     const at::Tensor& scored,
+                                     const at::Tensor& groups);
+
 // Dr. GRPO (Liu et al. 2025, "Understanding R1-Zero-Like Training"):
 // A_i = r_i - mean, without the division that favours easy and hard prompts.
 at::Tensor DrGrpoAdvantages(const at::Tensor& rewards, const at::Tensor& scored,

@@ -22,4 +22,8 @@ at::Tensor EstimateKl(const at::Tensor& logprobs,
   return ratio - 1 - d;
 }
 
+at::Tensor RatioWeightedKl(const at::Tensor& kl, const at::Tensor& log_ratio) {
+  return kl * log_ratio.exp();
+}
+
 }  // namespace mpo::rl

@@ -20,4 +20,11 @@ at::Tensor EstimateKl(const at::Tensor& logprobs,
                       const at::Tensor& reference_logprobs,
                       KlEstimator estimator, double max_ratio = 0);
 
+// `kl` times exp(log_ratio), log_ratio = LogRatio(pi, pi_old): an estimate
+// under the policy that is trained in place of the one that drew the token. As
+// the ratio is differentiable, k3's gradient becomes that of the divergence
+// even where the ratio is 1 (DeepSeek-V3.2, 2025; TRL's
+// use_bias_correction_kl).
+at::Tensor RatioWeightedKl(const at::Tensor& kl, const at::Tensor& log_ratio);
+
 }  // namespace mpo::rl

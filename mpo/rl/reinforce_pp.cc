@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "mpo/rl/gae.h"
+#include "mpo/rl/grpo.h"
 
 namespace mpo::rl {
 
@@ -13,6 +14,12 @@ at::Tensor ReinforcePlusPlusAdvantages(const at::Tensor& rewards,
   return GeneralisedAdvantages(rewards, at::zeros_like(rewards), mask, gamma,
                                /*lambda=*/1)
       .advantages;
+}
+
+at::Tensor ReinforcePlusPlusScores(const at::Tensor& rewards,
+                                   const at::Tensor& scored,
+                                   const at::Tensor& groups) {
+  return DrGrpoAdvantages(rewards, scored, groups);
 }
 
 }  // namespace mpo::rl

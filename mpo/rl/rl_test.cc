@@ -64,6 +64,15 @@ TEST_CASE("An unscorable sample enters no baseline", "[rl]") {
   }
 }
 
+TEST_CASE("A sample that could not be scored is no zero", "[rl]") {
+  // [1, 1, 0, 0] with the second unscorable: the mean is 1/3, not 1/4 or 1/2.
+  for (auto* advantages : {DrGrpoAdvantages, ReinforcePlusPlusScores}) {
+    CheckClose(advantages(Row({1, kNan, 0, 0}), Bools({1, 0, 1, 1}),
+                          Ids({0, 0, 0, 0})),
+               Row({2 / 3.f, 0, -1 / 3.f, -1 / 3.f}));
+  }
+}
+
 TEST_CASE("A group with fewer than two scored samples has no advantage",
           "[rl]") {
   for (auto* advantages : {RlooAdvantages, GrpoAdvantages, DrGrpoAdvantages}) {
@@ -78,6 +87,12 @@ TEST_CASE("GRPO divides by the sample standard deviation plus 1e-4", "[rl]") {
   CheckClose(GrpoAdvantages(Row({1, 2, 3, 5, 5}), Bools({1, 1, 1, 1, 1}),
                             Ids({0, 0, 0, 1, 1})),
              Row({-1 / 1.0001f, 0, 1 / 1.0001f, 0, 0}));
+  // Batch [1, 2, 3, 5, 5]: mean 3.2, squares 12.8, so a deviation of
+  // sqrt(3.2).
+  CheckClose(
+      GrpoBatchScaledAdvantages(Row({1, 2, 3, 5, 5}), Bools({1, 1, 1, 1, 1}),
+                                Ids({0, 0, 0, 1, 1})),
+      Row({-1, 0, 1, 0, 0}) / (std::sqrt(3.2) + 1e-4));
   CheckClose(DrGrpoAdvantages(Row({1, 2, 6}), Bools({1, 1, 1}), Ids({0, 0, 0})),
              Row({-2, -1, 3}));
 }
@@ -89,6 +104,20 @@ TEST_CASE("Token rewards charge KL everywhere and pay the score at the end",
       Row({1, 2, 3, 4, kNan, kNan, kNan, kNan, kNan}).view({3, 3});
   CheckClose(TokenRewards(Row({10, 20, kNan}), kl, 0.5, mask),
              Row({-.5, -1, 8.5, 18, 0, 0, 0, 0, 0}).view({3, 3}));
+}
+
+TEST_CASE(
+    "A score behind the end has a position of its own where there is room",
+    "[rl]") {
+  // Lengths 3 (the longest: no room), 1 and 0 (nothing to score).
+  const at::Tensor mask =
+      Bools({1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}).view({3, 4});
+  CHECK(at::equal(ValueMask(mask, ScorePlacement::kAfterEnd),
+                  Bools({1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0}).view({3, 4})));
+  CHECK(at::equal(ValueMask(mask, ScorePlacement::kLastToken), mask));
+  CheckClose(TokenRewards(Row({10, 20, kNan}), mask.to(at::kFloat), 0.5, mask,
+                          ScorePlacement::kAfterEnd),
+             Row({-.5, -.5, 9.5, 0, -.5, 20, 0, 0, 0, 0, 0, 0}).view({3, 4}));
 }
 
 TEST_CASE("GAE follows its recursion", "[rl]") {
@@ -131,25 +160,53 @@ TEST_CASE("The policy loss is clipped where the bound decides", "[rl]") {
   // Ratios .5, 1, 2 with advantages +1 and -1; bounds .8 and 1.3.
   at::Tensor lp = Row({.5, 1, 2, .5, 1, 2}).log();
   lp.requires_grad_(true);
-  const PolicyLoss l = ClippedPolicyLoss(lp, torch::zeros({6}),
-                                         Row({1, 1, 1, -1, -1, -1}), 0.2, 0.3);
+  const PolicyLoss l = ClippedPolicyLoss(lp, Row({1, 1, 1, -1, -1, -1}),
+                                         {.low = 0.2, .high = 0.3});
   CheckClose(l.loss.detach(), Row({-.5, -1, -1.3, .8, 1, 2}));
   CHECK(at::equal(l.clipped, Bools({0, 0, 1, 1, 0, 0})));
   l.loss.sum().backward();
   CheckClose(lp.grad(), Row({-.5, -1, 0, 0, 1, 2}));
 }
 
+TEST_CASE("The dual bound limits what a bad sample may cost", "[rl]") {
+  at::Tensor lp = Row({4, 4, .5}).log();
+  lp.requires_grad_(true);
+  const PolicyLoss l = ClippedPolicyLoss(lp, Row({-1, 1, -1}), {.dual = 3});
+  CheckClose(l.loss.detach(), Row({3, -1.2f, .8f}));
+  CHECK(at::equal(l.dual_clipped, Bools({1, 0, 0})));
+  CHECK(at::equal(l.clipped, Bools({0, 1, 1})));
+  l.loss.sum().backward();
+  CheckClose(lp.grad(), Row({0, 0, 0}));
+}
+
+TEST_CASE("A ratio may be a token's, a response's or its mean", "[rl]") {
+  const at::Tensor sequences = Ids({0, 1, 0});
+  at::Tensor lp = Row({1, 2, 4}).requires_grad_(true);
+  const at::Tensor old = Row({0, 0, 1});
+  const auto ratio = [&](RatioLevel level) {
+    return LogRatio(lp, old, sequences, level);
+  };
+  CheckClose(ratio(RatioLevel::kToken).detach(), Row({1, 2, 3}));
+  CheckClose(ratio(RatioLevel::kSequence).detach(), Row({4, 2, 4}));
+  CheckClose(ratio(RatioLevel::kSequenceMean).detach(), Row({2, 2, 2}));
+  (ratio(RatioLevel::kSequenceMean) * Row({1, 10, 0})).sum().backward();
+  CheckClose(lp.grad(), Row({.5, 10, .5}));
+}
+
 TEST_CASE("The value loss takes the larger of plain and clipped error",
           "[rl]") {
   // v_old 0, clip .2, R 1: v = .5 -> v' = .2, so .8^2 / 2; v = -1 -> plain.
-  CheckClose(ClippedValueLoss(Row({.5, -1}), Row({0, 0}), Row({1, 1}), 0.2),
-             Row({.32, 2}));
-  CheckClose(ClippedValueLoss(Row({.5}), Row({0}), Row({1}), 0), Row({.125}));
+  CheckClose(
+      ClippedValueLoss(Row({.5, -1}), Row({0, 0}), Row({1, 1}), 0.2).loss,
+      Row({.32, 2}));
+  CheckClose(ClippedValueLoss(Row({.5}), Row({0}), Row({1}), 0).loss,
+             Row({.125}));
 }
 
 TEST_CASE("Importance weights are cut at their bound", "[rl]") {
-  CheckClose(TruncatedImportance(Row({0, -1, -1}), Row({-2, -1, -2}), 2),
-             Row({2, 1, 2}));
+  const at::Tensor d = Row({2, 0, 1});
+  CheckClose(ImportanceWeights(d, 2), Row({2, 1, 2}));
+  CheckClose(ImportanceWeights(d, 2, AboveCap::kDrop), Row({0, 1, 0}));
 }
 
 TEST_CASE(
@@ -158,6 +215,10 @@ TEST_CASE(
   const at::Tensor x = Row({1, 2, 3, kNan}).view({2, 2});
   const at::Tensor mask = Bools({1, 1, 1, 0}).view({2, 2});
   CheckClose(Whiten(x, mask, 0.25), Row({-.8, 0, .8, 0}).view({2, 2}));
+  SECTION("with epsilon beside the variance") {
+    CheckClose(Whiten(x, mask, 3, EpsilonIn::kVariance),
+               Row({-.5, 0, .5, 0}).view({2, 2}));
+  }
   SECTION("within groups") {
     CheckClose(WhitenGroups(Row({1, 3, 10, 30, 7}), Bools({1, 1, 1, 1, 1}),
                             Ids({0, 0, 1, 1, 2}), 0),
@@ -181,6 +242,19 @@ TEST_CASE("Loss weights add up as their names say", "[rl]") {
   CHECK(total(LossAggregation::kConstant) == Approx(16 / 10.0));
 }
 
+TEST_CASE("Loss weights of blocks average the blocks", "[rl]") {
+  // Blocks of rows {0, 1}, {2, 3} and {4}: 4 tokens, none, 1 token.
+  const at::Tensor mask =
+      Bools({1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}).view({5, 3});
+  const at::Tensor w = LossWeights(mask, LossAggregation::kTokenMean, 1, 2);
+  CheckClose(w, Row({.125, .125, .125, .125, 0, 0, 0, 0, 0, 0, 0, 0, .5, 0, 0})
+                    .view({5, 3}));
+  CheckClose(LossWeights(mask, LossAggregation::kSequenceMean, 1, 2).sum(1),
+             Row({.25, .25, 0, 0, .5}));
+  CheckClose(LossWeights(mask, LossAggregation::kTokenMean, 1, 5),
+             LossWeights(mask, LossAggregation::kTokenMean, 1));
+}
+
 TEST_CASE("The gradient equals that of the batch without the unscorable row",
           "[rl]") {
   torch::manual_seed(2);
@@ -196,7 +270,7 @@ TEST_CASE("The gradient equals that of the batch without the unscorable row",
     const at::Tensor mask = scored.unsqueeze(1).expand({-1, 5});
     const at::Tensor a = RlooAdvantages(rewards, scored, groups);
     const at::Tensor loss =
-        ClippedPolicyLoss(picked, picked.detach(), a.unsqueeze(1), .2, .2).loss;
+        ClippedPolicyLoss(picked - picked.detach(), a.unsqueeze(1), {}).loss;
     (LossWeights(mask, aggregation, 5) * loss).sum().backward();
     return lp.grad();
   };

@@ -5,16 +5,21 @@
 
 namespace mpo::rl {
 
-at::Tensor ClippedValueLoss(const at::Tensor& values,
-                            const at::Tensor& old_values,
-                            const at::Tensor& returns, double clip) {
+ValueLoss ClippedValueLoss(const at::Tensor& values,
+                           const at::Tensor& old_values,
+                           const at::Tensor& returns, double clip) {
   at::Tensor error = (values - returns).square();
+  ValueLoss result;
+  result.clipped = at::zeros_like(error, at::kBool);
   if (clip > 0) {
     const at::Tensor bounded =
         old_values + (values - old_values).clamp(-clip, clip);
-    error = at::maximum(error, (bounded - returns).square());
+    const at::Tensor bounded_error = (bounded - returns).square();
+    result.clipped = (bounded_error > error).detach();
+    error = at::maximum(error, bounded_error);
   }
-  return error / 2;
+  result.loss = error / 2;
+  return result;
 }
 
 }  // namespace mpo::rl

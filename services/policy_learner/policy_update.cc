@@ -276,13 +276,13 @@ double PolicyUpdate::Accumulate(const MicroBatch& micro,
   const at::Tensor old = Take(old_logprobs_, micro);
   const at::Tensor weight = Take(weights, micro);
   const rl::PolicyLoss policy = rl::ClippedPolicyLoss(
-      token.logprobs, old, Take(advantages_.advantages, micro),
-      options_.clip_low, options_.clip_high);
+      token.logprobs - old, Take(advantages_.advantages, micro),
+      {.low = options_.clip_low, .high = options_.clip_high});
   at::Tensor per_token = policy.loss;
   if (options_.truncated_importance > 0) {
     per_token =
-        per_token * rl::TruncatedImportance(old, Take(batch_.behaviour, micro),
-                                            options_.truncated_importance);
+        per_token * rl::ImportanceWeights(old - Take(batch_.behaviour, micro),
+                                          options_.truncated_importance);
   }
   const at::Tensor policy_loss = (weight * per_token).sum();
   at::Tensor loss = policy_loss;

@@ -41,7 +41,8 @@ double ValueHead::Fit(const at::Tensor& hidden, const at::Tensor& old_values,
     optimiser_.ZeroGrad();
     const at::Tensor loss =
         (weights * rl::ClippedValueLoss(Apply(leaves_, hidden), old_values,
-                                        returns, options_.clip_value))
+                                        returns, options_.clip_value)
+                       .loss)
             .sum();
     const double value = loss.item<double>();
     if (i == 0) first = value;
