@@ -29,7 +29,10 @@ def limits(rule):
         bounds.append(f"{low.group(1)} to {high.group(1)}")
     elif low:
         bounds.append(f"at least {low.group(1)}")
+    paper = re.search(r'paper: "([^"]*)"', rule)
     first = "**required**" if "required: true" in rule else f"`{default.group(1)}`" if default else ""
+    if paper:
+        first += f"; preset `paper`: `{paper.group(1)}`"
     return first, "; ".join(bounds)
 
 

@@ -145,6 +145,17 @@ void Reader::ReadField(const YAML::Node& node, const std::string& path,
   if (!problem.empty()) Problem(node, path, problem);
 }
 
+// What a key is when the file does not give it.
+const std::string& DefaultOf(const v1::Rule& rule, const Message& section) {
+  const FieldDescriptor* preset =
+      section.GetDescriptor()->FindFieldByName("preset");
+  if (preset != nullptr && !rule.paper().empty() &&
+      section.GetReflection()->GetString(section, preset) == "paper") {
+    return rule.paper();
+  }
+  return rule.default_();
+}
+
 // Defaults and required keys of what the section did not give.
 void Reader::Complete(const YAML::Node& node, const std::string& path,
                       const std::set<std::string>& seen, Message& message) {
@@ -160,8 +171,9 @@ void Reader::Complete(const YAML::Node& node, const std::string& path,
            *message.GetReflection()->MutableMessage(&message, &field));
     } else if (rule.required()) {
       Problem(node, child, "expected a value, got none");
-    } else if (!rule.default_().empty()) {
-      ReadField(YAML::Load(rule.default_()), child, field, message);
+    } else if (const std::string& text = DefaultOf(rule, message);
+               !text.empty()) {
+      ReadField(YAML::Load(text), child, field, message);
     }
   }
 }

@@ -60,6 +60,25 @@ TEST_CASE("ParseRunConfig tells an adapter from full weights", "[config]") {
             .target_modules_size() == 1);
 }
 
+TEST_CASE("A preset changes the defaults and nothing the file gives",
+          "[config]") {
+  const v1::Learner plain = Good(kLeast).learner();
+  CHECK(plain.preset() == "none");
+  CHECK(plain.score_placement() == "last_token");
+  CHECK(plain.loss_block() == 0);
+  const v1::Learner paper =
+      Good(kLeast, {"learner.preset=paper", "learner.loss_block=4"}).learner();
+  CHECK(paper.score_placement() == "after_end");
+  CHECK(paper.value_model() == "separate");
+  CHECK(paper.whitening_epsilon_in() == "variance");
+  CHECK(paper.whitening_block() == 16);
+  CHECK(paper.missing_eos_penalty() == 1);
+  CHECK(paper.loss_block() == 4);
+  CHECK(paper.kl_coef() == plain.kl_coef());
+  CHECK_THAT(Problems(kLeast, {"learner.preset=papier"}),
+             Contains("learner.preset: expected one of none, paper"));
+}
+
 TEST_CASE("ParseRunConfig reports every problem at once with its line",
           "[config]") {
   const std::string problems = Problems(

@@ -18,28 +18,13 @@
 #include "mpo/metrics/exposer.h"
 #include "mpo/rpc/server_host.h"
 #include "mpo/rpc/termination.h"
-#include "mpo/tensor/threads.h"
 #include "services/policy_learner/learner_service.h"
+#include "services/policy_learner/load_trainer.h"
 #include "services/policy_learner/mesh_ledger.h"
-#include "services/policy_learner/trainer_options_from.h"
 #include "services/policy_learner/wire.h"
 
 namespace mpo::policy_learner {
 namespace {
-
-absl::StatusOr<std::unique_ptr<PolicyTrainer>> LoadTrainer(
-    const config::v1::RunConfig& config) {
-  MPO_ASSIGN_OR_RETURN(const TrainerOptions options,
-                       TrainerOptionsFrom(config));
-  const int threads = config.learner().threads();
-  tensor::SetThreads(threads > 0
-                         ? threads
-                         : static_cast<int>(std::max(
-                               1U, std::thread::hardware_concurrency())));
-  MPO_ASSIGN_OR_RETURN(auto model,
-                       model::LanguageModel::Load(config.policy().model()));
-  return PolicyTrainer::Create(std::move(model), options, Clock::Real());
-}
 
 std::string Incarnation() {
   return Sha256Hex(absl::StrCat(::getpid(), "/", absl::GetCurrentTimeNanos()))
@@ -73,7 +58,7 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
   MPO_ASSIGN_OR_RETURN(
       auto exposition,
       metrics::Exposition::Start(options.name, options.metrics_listen));
-  MPO_ASSIGN_OR_RETURN(auto trainer, LoadTrainer(config));
+  MPO_ASSIGN_OR_RETURN(auto trainer, LoadTrainer(config, Clock::Real()));
   MPO_ASSIGN_OR_RETURN(auto spool,
                        RolloutSpool::Open({.directory = run / "spool"}));
   LearnerMetrics metrics(exposition->registry());

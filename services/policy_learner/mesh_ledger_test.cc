@@ -7,12 +7,9 @@
 #include <future>
 
 #include "mpo/rpc/server_host.h"
-#include "services/policy_learner/trainer_options_from.h"
 
 namespace mpo::policy_learner {
 namespace {
-
-using Catch::Contains;
 
 // An orchestrator that answers as the test tells it to.
 struct Orchestrator : v1::OrchestratorService::Service {
@@ -108,52 +105,6 @@ TEST_CASE("A refused configuration ends the asking for batches", "[learner]") {
   absl::Status status;
   while ((status = ledger->refused()).ok()) std::this_thread::yield();
   CHECK(ledger->AssignBatch(1, absl::Seconds(1), {}).status() == status);
-}
-
-config::v1::RunConfig Config() {
-  config::v1::RunConfig config;
-  config.mutable_run()->set_seed(4);
-  config.mutable_run()->set_steps(32);
-  config.mutable_generation()->set_max_new_tokens(40);
-  config.mutable_generation()->set_group_size(4);
-  config.mutable_policy()->mutable_lora()->set_rank(8);
-  config::v1::Learner& l = *config.mutable_learner();
-  l.set_algorithm("dr_grpo");
-  l.set_lr_schedule("cosine");
-  l.set_kl_estimator("k3");
-  l.set_kl_in("loss");
-  l.set_advantage_whitening("group");
-  l.set_loss_aggregation("constant");
-  l.set_kl_coef(0.05);
-  return config;
-}
-
-TEST_CASE("The trainer's options follow the configuration", "[learner]") {
-  const auto options = TrainerOptionsFrom(Config());
-  REQUIRE(options.ok());
-  CHECK(options->algorithm == Algorithm::kDrGrpo);
-  CHECK(options->lr_schedule == LrSchedule::kCosine);
-  CHECK(options->kl_in == KlPlace::kLoss);
-  CHECK(options->kl_coef == 0.05);
-  CHECK(options->total_steps == 32);
-  CHECK(options->constant_length == 40);
-  CHECK(options->seed == 4);
-  CHECK(options->lora->rank == 8);
-  auto config = Config();
-  config.mutable_policy()->clear_lora();
-  CHECK_FALSE(TrainerOptionsFrom(config)->lora.has_value());
-}
-
-TEST_CASE("Options that make no sense are all named", "[learner]") {
-  auto config = Config();
-  config.mutable_learner()->set_kl_in("nowhere");
-  config.mutable_learner()->set_algorithm("rloo");
-  config.mutable_generation()->set_group_size(1);
-  const auto options = TrainerOptionsFrom(config);
-  CHECK(options.status().code() == absl::StatusCode::kInvalidArgument);
-  CHECK_THAT(std::string(options.status().message()),
-             Contains("learner.kl_in: expected one of loss, reward") &&
-                 Contains("generation.group_size is 1"));
 }
 
 }  // namespace

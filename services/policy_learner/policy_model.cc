@@ -17,8 +17,21 @@ using tensor::NamedTensor;
 
 absl::StatusOr<PolicyModel> PolicyModel::Create(
     std::shared_ptr<const model::LanguageModel> base,
-    const std::optional<model::LoraConfig>& lora, uint64_t seed) {
+    const std::optional<model::LoraConfig>& lora, uint64_t seed,
+    std::shared_ptr<const model::LanguageModel> reference) {
   PolicyModel policy;
+  if (reference != nullptr) {
+    const model::ModelConfig &own = base->config(),
+                             &other = reference->config();
+    if (own.vocab_size != other.vocab_size || other.context < own.context) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("policy.reference: expected a vocabulary of ",
+                       own.vocab_size, " and a context of at least ",
+                       own.context, " tokens as in policy.model, found ",
+                       other.vocab_size, " and ", other.context));
+    }
+    policy.reference_ = std::move(reference);
+  }
   if (lora.has_value()) {
     MPO_ASSIGN_OR_RETURN(policy.adapter_, model::LoraAdapter::Create(
                                               *lora, base->config(), seed));

@@ -18,18 +18,26 @@ namespace mpo::policy_learner {
 // over the base, or a full copy of it. Not thread-safe.
 class PolicyModel {
  public:
-  // `lora` empty = full weights. INVALID_ARGUMENT when the adapter does not
-  // fit the model.
+  // `lora` empty = full weights. `reference` null = the base, which with an
+  // adapter is the policy with the adapter off. INVALID_ARGUMENT when the
+  // adapter does not fit the model or the reference has another vocabulary or
+  // a shorter context.
   static absl::StatusOr<PolicyModel> Create(
       std::shared_ptr<const model::LanguageModel> base,
-      const std::optional<model::LoraConfig>& lora, uint64_t seed);
+      const std::optional<model::LoraConfig>& lora, uint64_t seed,
+      std::shared_ptr<const model::LanguageModel> reference = nullptr);
 
-  const model::LanguageModel& reference() const { return *base_; }
+  const model::LanguageModel& reference() const {
+    return reference_ ? *reference_ : *base_;
+  }
+  // Whether the reference has weights of its own, and so no layer in common
+  // with the policy.
+  bool reference_apart() const { return reference_ != nullptr; }
   // The weights the policy runs on, with adapter(), null for full weights.
   const model::LanguageModel& policy() const { return full_ ? *full_ : *base_; }
   const model::LoraAdapter* adapter() const { return adapter_.get(); }
-  // Layers [0, trunk_layers()) are the same for policy and reference and never
-  // change.
+  // Layers [0, trunk_layers()) never change, and are those of the reference
+  // too unless that is apart.
   int64_t trunk_layers() const {
     return adapter_ ? adapter_->first_layer() : 0;
   }
@@ -52,6 +60,7 @@ class PolicyModel {
  private:
   PolicyModel() = default;
   std::shared_ptr<const model::LanguageModel> base_;
+  std::shared_ptr<const model::LanguageModel> reference_;
   std::shared_ptr<model::LanguageModel> full_;
   std::shared_ptr<model::LoraAdapter> adapter_;
 };

@@ -12,33 +12,49 @@
 #include "services/policy_learner/policy_update.h"
 
 namespace mpo::policy_learner {
+namespace {
+
+constexpr char kValueFile[] = "value_model.safetensors";
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
     std::shared_ptr<const model::LanguageModel> base,
-    const TrainerOptions& options, Clock& clock) {
-  MPO_ASSIGN_OR_RETURN(
-      PolicyModel model,
-      PolicyModel::Create(std::move(base), options.lora, options.seed));
+    const TrainerOptions& options, Clock& clock,
+    std::shared_ptr<const model::LanguageModel> reference) {
+  std::shared_ptr<model::LanguageModel> value_trunk;
+  if (options.algorithm == Algorithm::kPpo &&
+      options.value_model == ValueModelKind::kSeparate) {
+    MPO_ASSIGN_OR_RETURN(value_trunk, base->TrainableCopy());
+  }
+  MPO_ASSIGN_OR_RETURN(PolicyModel model,
+                       PolicyModel::Create(std::move(base), options.lora,
+                                           options.seed, std::move(reference)));
   return tensor::CatchTorch("make trainer", [&] {
-    return std::unique_ptr<PolicyTrainer>(
-        new PolicyTrainer(std::move(model), options, clock));
+    return std::unique_ptr<PolicyTrainer>(new PolicyTrainer(
+        std::move(model), std::move(value_trunk), options, clock));
   });
 }
 
-PolicyTrainer::PolicyTrainer(PolicyModel model, const TrainerOptions& options,
-                             Clock& clock)
+PolicyTrainer::PolicyTrainer(PolicyModel model,
+                             std::shared_ptr<model::LanguageModel> value_trunk,
+                             const TrainerOptions& options, Clock& clock)
     : options_(options),
       clock_(clock),
       model_(std::move(model)),
       optimiser_(model_.Trainable(), options, options.weight_decay),
-      value_head_(model_.reference().config().hidden_size, options) {}
+      value_trunk_(std::move(value_trunk)),
+      value_head_(model_.policy().config().hidden_size, options,
+                  value_trunk_ ? value_trunk_->Parameters()
+                               : std::vector<tensor::NamedTensor>()) {}
 
 absl::StatusOr<StepResult> PolicyTrainer::Train(
     int64_t step, const std::vector<TrainingSample>& samples) {
   MPO_ASSIGN_OR_RETURN(
       StepResult result,
       tensor::CatchTorch(absl::StrCat("train step ", step), [&] {
-        PolicyUpdate update(options_, model_, optimiser_, value_head_, clock_,
+        PolicyUpdate update(options_, model_, optimiser_,
+                            {value_head_, value_trunk_.get()}, rewards_, clock_,
                             on_phase_);
         return update.Run(step, samples);
       }));
@@ -55,6 +71,10 @@ absl::StatusOr<StepResult> PolicyTrainer::Train(
 
 absl::Status PolicyTrainer::Save(const std::filesystem::path& directory) const {
   MPO_RETURN_IF_ERROR(model_.Save(directory));
+  if (value_trunk_) {
+    MPO_RETURN_IF_ERROR(model::WriteSafetensors(directory / kValueFile,
+                                                value_trunk_->StateDict()));
+  }
   return tensor::CatchTorch("save trainer", [&]() -> absl::Status {
     std::vector<tensor::NamedTensor> state = optimiser_.State("policy.");
     for (auto& entry : value_head_.OptimiserState()) state.push_back(entry);
@@ -63,6 +83,18 @@ absl::Status PolicyTrainer::Save(const std::filesystem::path& directory) const {
     }
     state.push_back(
         {"nonfinite_in_row", torch::tensor(nonfinite_in_row_, torch::kLong)});
+    if (options_.normalise_rewards) {
+      state.push_back(
+          {"reward_moments", torch::tensor({static_cast<double>(rewards_.count),
+                                            rewards_.mean, rewards_.squares},
+                                           torch::kDouble)});
+    }
+    if (options_.popart) {
+      const rl::PopArt& p = value_head_.popart();
+      state.push_back({"popart", torch::tensor({static_cast<double>(p.updates),
+                                                p.mean, p.square},
+                                               torch::kDouble)});
+    }
     return model::WriteSafetensors(directory / "trainer.safetensors", state);
   });
 }
@@ -73,6 +105,13 @@ absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
   MPO_ASSIGN_OR_RETURN(auto state, ReadSafetensors(path));
   MPO_RETURN_IF_ERROR(optimiser_.Restore(state, "policy.", path.string()));
   MPO_RETURN_IF_ERROR(value_head_.RestoreOptimiser(state, path.string()));
+  MPO_RETURN_IF_ERROR(LoadStatistics(state, path.string()));
+  if (value_trunk_) {
+    const std::filesystem::path values = directory / kValueFile;
+    MPO_ASSIGN_OR_RETURN(const auto trunk, ReadSafetensors(values));
+    MPO_RETURN_IF_ERROR(
+        CopyByName(trunk, value_trunk_->StateDict(), values.string()));
+  }
   std::vector<tensor::NamedTensor> head;
   bool counted = false;
   for (const tensor::NamedTensor& entry : state) {
@@ -87,6 +126,34 @@ absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
         absl::StrCat(path.string(), ": tensor 'nonfinite_in_row' is missing"));
   }
   return CopyByName(head, value_head_.Weights(), path.string());
+}
+
+absl::Status PolicyTrainer::LoadStatistics(
+    const std::vector<tensor::NamedTensor>& state, const std::string& source) {
+  const auto three =
+      [&](const std::string& name) -> absl::StatusOr<at::Tensor> {
+    for (const tensor::NamedTensor& entry : state) {
+      if (entry.name != name) continue;
+      if (entry.tensor.numel() == 3) return entry.tensor.to(at::kDouble);
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": tensor '", name, "': expected 3 numbers"));
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": tensor '", name, "' is missing"));
+  };
+  const auto count = [](const at::Tensor& x) {
+    return static_cast<int64_t>(x[0].item<double>());
+  };
+  if (options_.normalise_rewards) {
+    MPO_ASSIGN_OR_RETURN(const at::Tensor x, three("reward_moments"));
+    rewards_ = {count(x), x[1].item<double>(), x[2].item<double>()};
+  }
+  if (options_.popart) {
+    MPO_ASSIGN_OR_RETURN(const at::Tensor x, three("popart"));
+    value_head_.set_popart(
+        {count(x), x[1].item<double>(), x[2].item<double>()});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace mpo::policy_learner

@@ -25,9 +25,10 @@ namespace mpo::policy_learner {
 struct StepResult {
   // policy_loss and value_loss (means over optimiser steps), kl (k3, nats a
   // token, before the update), entropy (nats a token), clip_fraction,
-  // grad_norm (before clipping), reward (mean of scored), learning_rate,
-  // unscorable (samples), tokens (response tokens trained on), nonfinite (1 if
-  // an optimiser step was skipped).
+  // grad_norm (before clipping), value_clip_fraction (PPO),
+  // dual_clip_fraction (with dual_clip), reward (mean of scored),
+  // learning_rate, unscorable (samples), tokens (response tokens trained on),
+  // nonfinite (1 if an optimiser step was skipped).
   std::map<std::string, double> metrics;
   std::map<std::string, double> seconds;  // forward, backward, optimiser.
 };
@@ -38,10 +39,12 @@ struct StepResult {
 // threads. Not thread-safe.
 class PolicyTrainer {
  public:
-  // INVALID_ARGUMENT when the adapter does not fit the model.
+  // `reference` null = the base. INVALID_ARGUMENT when adapter or reference
+  // does not fit the model.
   static absl::StatusOr<std::unique_ptr<PolicyTrainer>> Create(
       std::shared_ptr<const model::LanguageModel> base,
-      const TrainerOptions& options, Clock& clock);
+      const TrainerOptions& options, Clock& clock,
+      std::shared_ptr<const model::LanguageModel> reference = nullptr);
 
   // One update; `samples` in plan order, already validated. A batch without a
   // scored sample changes nothing. A loss or gradient that is not finite ends
@@ -58,19 +61,27 @@ class PolicyTrainer {
   const PolicyModel& model() const { return model_; }
   const TrainerOptions& options() const { return options_; }
 
-  // Everything a later update depends on: weights, value head, optimiser,
-  // counters. Load leaves the trainer unusable when it fails half-way.
+  // Everything a later update depends on: weights, value head or model,
+  // optimisers, statistics of rewards and returns, counters. Load leaves the
+  // trainer unusable when it fails half-way.
   absl::Status Save(const std::filesystem::path& directory) const;
   absl::Status Load(const std::filesystem::path& directory);
 
  private:
-  PolicyTrainer(PolicyModel model, const TrainerOptions& options, Clock& clock);
+  PolicyTrainer(PolicyModel model,
+                std::shared_ptr<model::LanguageModel> value_trunk,
+                const TrainerOptions& options, Clock& clock);
+  // Tensors of the value function and of the statistics, which Load overwrites.
+  absl::Status LoadStatistics(const std::vector<tensor::NamedTensor>& state,
+                              const std::string& source);
 
   const TrainerOptions options_;
   Clock& clock_;
   PolicyModel model_;
   Optimiser optimiser_;
+  std::shared_ptr<model::LanguageModel> value_trunk_;  // Null = the policy's.
   ValueHead value_head_;
+  rl::Moments rewards_;
   int nonfinite_in_row_ = 0;
   std::function<void(const char*)> on_phase_;
 };

@@ -9,6 +9,8 @@
 
 #include "mpo/base/clock.h"
 #include "mpo/model/decoder.h"
+#include "mpo/rl/moments.h"
+#include "mpo/rl/policy_loss.h"
 #include "services/policy_learner/optimiser.h"
 #include "services/policy_learner/policy_model.h"
 #include "services/policy_learner/training_batch.h"
@@ -18,6 +20,13 @@ namespace mpo::policy_learner {
 
 struct StepResult;
 
+// What predicts PPO's values: a head on the policy's hidden states, or on those
+// of a trunk of its own.
+struct ValueFunction {
+  ValueHead& head;
+  const model::LanguageModel* trunk;  // Null = the policy's.
+};
+
 // One update of the policy from one batch: the frozen trunk once, reference
 // and old log-probs without gradient, then epochs x minibatches x
 // micro-batches. Used once. Not thread-safe; LibTorch's exceptions pass
@@ -25,7 +34,8 @@ struct StepResult;
 class PolicyUpdate {
  public:
   PolicyUpdate(const TrainerOptions& options, const PolicyModel& model,
-               Optimiser& optimiser, ValueHead& value_head, Clock& clock,
+               Optimiser& optimiser, const ValueFunction& value_function,
+               rl::Moments& rewards, Clock& clock,
                const std::function<void(const char*)>& on_phase);
 
   StepResult Run(int64_t step, const std::vector<TrainingSample>& samples);
@@ -36,18 +46,22 @@ class PolicyUpdate {
   struct MicroBatch {
     std::vector<PackedRow> rows;
     model::SequenceBatch sequences;
-    at::Tensor hidden_index;  // [N] into the flattened [rows, length].
-    at::Tensor token_index;   // [N] into the flattened [B, T].
+    at::Tensor hidden_index;    // [N] into the flattened [rows, length].
+    at::Tensor token_index;     // [N] into the flattened [B, T].
+    at::Tensor response_index;  // [N] which response, in [0, responses).
+    // The same two for the positions that have a value.
+    at::Tensor value_hidden_index, value_token_index;
   };
   struct Totals {  // Sums over optimiser steps.
     double policy_loss = 0, value_loss = 0, clipped = 0, grad_norm = 0;
+    double value_clipped = 0, dual_clipped = 0;
     int steps = 0;
   };
 
   // Activations below the first trainable layer.
   struct TrunkPart {
     at::Tensor prompt;    // [prompt length, D]
-    at::Tensor response;  // [response length - 1, D]
+    at::Tensor response;  // [tokens of the response in the input, D]
   };
 
   MicroBatch MakeMicroBatch(std::vector<PackedRow> rows) const;
@@ -56,20 +70,43 @@ class PolicyUpdate {
   // Calls visit(packed row, sample, offset of its response in the row).
   template <typename Visit>
   void ForEachSample(const MicroBatch& micro, Visit visit) const;
+  // Tokens of a sample's response that are fed to the model.
+  int64_t FedTokens(int64_t sample) const {
+    return static_cast<int64_t>(batch_.inputs[sample].size()) -
+           batch_.prompt_lengths[sample];
+  }
+  // Final hidden states [rows, length, D] of policy or reference.
+  at::Tensor Layers(const MicroBatch& micro, bool reference);
+  // Normed rows `index` of flattened final hidden states, [N, D].
+  static at::Tensor Normed(const model::LanguageModel& weights,
+                           const at::Tensor& layers, const at::Tensor& index);
   // Normed final hidden states [N, D] at the positions that predict responses.
   at::Tensor Hidden(const MicroBatch& micro, bool reference);
+  // Those of `layers` at the positions that have a value, or of the value
+  // model's own trunk.
+  at::Tensor ValueHidden(const MicroBatch& micro, const at::Tensor& layers);
+  rl::PolicyLoss TokenLoss(const MicroBatch& micro, const at::Tensor& old,
+                           const at::Tensor& log_ratio) const;
   // The policy's head matrix, with the adapter's update where it has one.
   at::Tensor PolicyHead() const;
   void Prepare();
   std::vector<std::vector<int64_t>> Minibatches(int64_t step, int epoch) const;
   // One optimiser step; false when it was skipped as not finite.
   bool TrainMinibatch(const std::vector<int64_t>& rows, bool first_epoch);
-  // Adds a micro-batch's gradient; returns its share of the loss.
+  // Adds a micro-batch's gradient; returns its share of the loss. With a value
+  // head on the policy, `value_hidden` gets what the head reads.
   double Accumulate(const MicroBatch& micro, const at::Tensor& weights,
-                    bool first_epoch, at::Tensor* hidden_out);
+                    bool first_epoch, at::Tensor* value_hidden);
+  // The same for a value model of its own.
+  double AccumulateValues(const MicroBatch& micro, const at::Tensor& weights);
   bool FitValues(const std::vector<at::Tensor>& hidden,
                  const std::vector<at::Tensor>& tokens,
                  const at::Tensor& weights);
+  ValueTargets Targets(const at::Tensor& index,
+                       const at::Tensor& weights) const;
+  // Weights [B, T] of `mask` that aggregate the minibatch of `rows`.
+  at::Tensor MinibatchWeights(const at::Tensor& mask,
+                              const at::Tensor& rows) const;
   at::Tensor Take(const at::Tensor& matrix, const MicroBatch& micro) const;
   void Put(at::Tensor& matrix, const MicroBatch& micro,
            const at::Tensor& values) const;
@@ -80,7 +117,8 @@ class PolicyUpdate {
   const TrainerOptions& options_;
   const PolicyModel& model_;
   Optimiser& optimiser_;
-  ValueHead& value_head_;
+  ValueFunction value_;
+  rl::Moments& rewards_;
   Clock& clock_;
   const std::function<void(const char*)>& on_phase_;
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <fstream>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,12 +11,11 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/config/run_config.h"
-#include "mpo/tensor/threads.h"
 #include "mpo/weights/published_weights.h"
 #include "nlohmann/json.hpp"
 #include "services/policy_learner/checkpoint_store.h"
+#include "services/policy_learner/load_trainer.h"
 #include "services/policy_learner/rollout_lines.h"
-#include "services/policy_learner/trainer_options_from.h"
 
 namespace mpo::policy_learner {
 namespace {
@@ -80,20 +78,6 @@ absl::Status CheckOutput(const fs::path& output) {
       output.string(), ": expected an empty folder; give another one"));
 }
 
-absl::StatusOr<std::unique_ptr<PolicyTrainer>> MakeTrainer(
-    const ReplayOptions& options) {
-  MPO_ASSIGN_OR_RETURN(const TrainerOptions trainer_options,
-                       TrainerOptionsFrom(options.config));
-  const int threads = options.config.learner().threads();
-  tensor::SetThreads(
-      threads > 0 ? threads
-                  : static_cast<int>(std::thread::hardware_concurrency()));
-  MPO_ASSIGN_OR_RETURN(
-      auto model, model::LanguageModel::Load(options.config.policy().model()));
-  return PolicyTrainer::Create(std::move(model), trainer_options,
-                               Clock::Real());
-}
-
 }  // namespace
 
 std::string ToJsonLine(const ReplayedStep& step) {
@@ -148,7 +132,8 @@ absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
         options.last_step > 0 ? absl::StrCat(" and up to ", options.last_step)
                               : std::string()));
   }
-  MPO_ASSIGN_OR_RETURN(auto trainer, MakeTrainer(options));
+  MPO_ASSIGN_OR_RETURN(auto trainer,
+                       LoadTrainer(options.config, Clock::Real()));
   if (!from.path.empty()) MPO_RETURN_IF_ERROR(trainer->Load(from.path));
   const fs::path metrics_path = options.output / "metrics.jsonl";
   std::ofstream metrics(metrics_path);

@@ -28,13 +28,15 @@ void Parse(const char* key, const std::string& name,
 
 void ParseNames(const config::v1::Learner& l, TrainerOptions& o,
                 std::vector<std::string>& problems) {
-  Parse<Algorithm>("algorithm", l.algorithm(),
-                   {{"ppo", Algorithm::kPpo},
-                    {"grpo", Algorithm::kGrpo},
-                    {"dr_grpo", Algorithm::kDrGrpo},
-                    {"rloo", Algorithm::kRloo},
-                    {"reinforce_pp", Algorithm::kReinforcePlusPlus}},
-                   o.algorithm, problems);
+  Parse<Algorithm>(
+      "algorithm", l.algorithm(),
+      {{"ppo", Algorithm::kPpo},
+       {"grpo", Algorithm::kGrpo},
+       {"dr_grpo", Algorithm::kDrGrpo},
+       {"rloo", Algorithm::kRloo},
+       {"reinforce_pp", Algorithm::kReinforcePlusPlus},
+       {"reinforce_pp_baseline", Algorithm::kReinforcePlusPlusBaseline}},
+      o.algorithm, problems);
   Parse<LrSchedule>("lr_schedule", l.lr_schedule(),
                     {{"constant", LrSchedule::kConstant},
                      {"linear", LrSchedule::kLinear},
@@ -59,6 +61,97 @@ void ParseNames(const config::v1::Learner& l, TrainerOptions& o,
        {"sequence_mean", rl::LossAggregation::kSequenceMean},
        {"constant", rl::LossAggregation::kConstant}},
       o.loss_aggregation, problems);
+}
+
+void ParseRatios(const config::v1::Learner& l, TrainerOptions& o,
+                 std::vector<std::string>& problems) {
+  Parse<rl::RatioLevel>("ratio", l.ratio(),
+                        {{"token", rl::RatioLevel::kToken},
+                         {"sequence", rl::RatioLevel::kSequence},
+                         {"sequence_mean", rl::RatioLevel::kSequenceMean}},
+                        o.ratio, problems);
+  Parse<OldLogprobs>("old_logprobs", l.old_logprobs(),
+                     {{"recomputed", OldLogprobs::kRecomputed},
+                      {"behaviour", OldLogprobs::kBehaviour}},
+                     o.old_logprobs, problems);
+  Parse<rl::RatioLevel>("importance_level", l.importance_level(),
+                        {{"token", rl::RatioLevel::kToken},
+                         {"sequence", rl::RatioLevel::kSequence}},
+                        o.importance_level, problems);
+  Parse<rl::AboveCap>(
+      "importance_above", l.importance_above(),
+      {{"truncate", rl::AboveCap::kTruncate}, {"drop", rl::AboveCap::kDrop}},
+      o.importance_above, problems);
+}
+
+void ParseValuesAndRewards(const config::v1::Learner& l, TrainerOptions& o,
+                           std::vector<std::string>& problems) {
+  Parse<ValueModelKind>("value_model", l.value_model(),
+                        {{"head", ValueModelKind::kHead},
+                         {"separate", ValueModelKind::kSeparate}},
+                        o.value_model, problems);
+  Parse<bool>("value_normalisation", l.value_normalisation(),
+              {{"none", false}, {"popart", true}}, o.popart, problems);
+  Parse<bool>("reward_normalisation", l.reward_normalisation(),
+              {{"none", false}, {"running", true}}, o.normalise_rewards,
+              problems);
+  Parse<rl::ScorePlacement>("score_placement", l.score_placement(),
+                            {{"last_token", rl::ScorePlacement::kLastToken},
+                             {"after_end", rl::ScorePlacement::kAfterEnd}},
+                            o.score_placement, problems);
+  Parse<rl::EpsilonIn>("whitening_epsilon_in", l.whitening_epsilon_in(),
+                       {{"deviation", rl::EpsilonIn::kDeviation},
+                        {"variance", rl::EpsilonIn::kVariance}},
+                       o.whitening_epsilon_in, problems);
+  Parse<GroupScale>(
+      "group_scale", l.group_scale(),
+      {{"group", GroupScale::kGroup}, {"batch", GroupScale::kBatch}},
+      o.group_scale, problems);
+}
+
+// Settings that contradict each other or that nothing would read.
+void CheckCombinations(const config::v1::Learner& l, const TrainerOptions& o,
+                       std::vector<std::string>& problems) {
+  const bool ppo = o.algorithm == Algorithm::kPpo;
+  if (l.preset() == "paper" && !ppo) {
+    problems.push_back(
+        absl::StrCat("learner.preset: paper is ppo, learner.algorithm is ",
+                     l.algorithm(), "; leave out one of them"));
+    return;
+  }
+  const auto only = [&](bool set, bool fits, const char* key,
+                        const std::string& needs) {
+    if (!set || fits) return;
+    problems.push_back(
+        absl::StrCat("learner.", key, ": has a meaning with ", needs, " only"));
+  };
+  const std::string ppo_needed =
+      absl::StrCat("learner.algorithm ppo (it is ", l.algorithm(), ")");
+  only(o.value_model == ValueModelKind::kSeparate, ppo, "value_model: separate",
+       ppo_needed);
+  only(o.popart, ppo, "value_normalisation: popart", ppo_needed);
+  only(o.score_placement == rl::ScorePlacement::kAfterEnd, ppo,
+       "score_placement: after_end", ppo_needed);
+  only(o.value_updates > 1, o.value_model == ValueModelKind::kHead,
+       "value_updates above 1", "learner.value_model head");
+  only(o.group_scale == GroupScale::kBatch, o.algorithm == Algorithm::kGrpo,
+       "group_scale: batch",
+       absl::StrCat("learner.algorithm grpo (it is ", l.algorithm(), ")"));
+  only(o.whitening_block > 0, o.advantage_whitening == rl::Whitening::kBatch,
+       "whitening_block", "learner.advantage_whitening batch");
+  only(o.importance_level != rl::RatioLevel::kToken ||
+           o.importance_above != rl::AboveCap::kTruncate,
+       o.truncated_importance > 0, "importance_level and importance_above",
+       "learner.truncated_importance above 0");
+  only(o.truncated_importance > 0, o.old_logprobs == OldLogprobs::kRecomputed,
+       "truncated_importance", "learner.old_logprobs recomputed");
+  only(o.kl_ratio_weighted, o.kl_in == KlPlace::kLoss, "kl_ratio_weighted",
+       "learner.kl_in loss");
+  if (o.dual_clip > 0 && o.dual_clip <= 1 + o.clip_high) {
+    problems.push_back(absl::StrCat(
+        "learner.dual_clip: expected 0 or more than 1 + clip_high = ",
+        1 + o.clip_high, ", got ", o.dual_clip));
+  }
 }
 
 void CopyNumbers(const config::v1::Learner& l, TrainerOptions& o) {
@@ -88,6 +181,12 @@ void CopyNumbers(const config::v1::Learner& l, TrainerOptions& o) {
   o.truncated_importance = l.truncated_importance();
   o.reward_scale = l.reward_scale();
   o.max_nonfinite_steps = l.max_nonfinite_steps();
+  o.dual_clip = l.dual_clip();
+  o.popart_rate = l.popart_rate();
+  o.whitening_block = l.whitening_block();
+  o.loss_block = l.loss_block();
+  o.reward_clip = l.reward_clip();
+  o.kl_ratio_weighted = l.kl_ratio_weighted();
 }
 
 }  // namespace
@@ -97,15 +196,20 @@ absl::StatusOr<TrainerOptions> TrainerOptionsFrom(
   TrainerOptions options;
   std::vector<std::string> problems;
   ParseNames(config.learner(), options, problems);
+  ParseRatios(config.learner(), options, problems);
+  ParseValuesAndRewards(config.learner(), options, problems);
   CopyNumbers(config.learner(), options);
+  CheckCombinations(config.learner(), options, problems);
   options.seed = static_cast<uint64_t>(config.run().seed());
   if (config.run().steps() > 0) options.total_steps = config.run().steps();
   if (config.generation().max_new_tokens() > 0) {
     options.constant_length = config.generation().max_new_tokens();
   }
-  const bool grouped = options.algorithm == Algorithm::kRloo ||
-                       options.algorithm == Algorithm::kGrpo ||
-                       options.algorithm == Algorithm::kDrGrpo;
+  const bool grouped =
+      options.algorithm == Algorithm::kRloo ||
+      options.algorithm == Algorithm::kGrpo ||
+      options.algorithm == Algorithm::kDrGrpo ||
+      options.algorithm == Algorithm::kReinforcePlusPlusBaseline;
   if (grouped && config.generation().group_size() == 1) {
     problems.push_back(absl::StrCat(
         "learner.algorithm: ", config.learner().algorithm(),

@@ -23,6 +23,28 @@ constexpr int64_t kSmallMicroBatch = 512;
 // costs more than a prompt that is computed again.
 constexpr int64_t kLongestPack = 512;
 
+// Whitens as configured over the entries of `mask`, [B] or [B, T].
+at::Tensor WhitenAdvantages(const TrainerOptions& options,
+                            const TrainingBatch& batch,
+                            const at::Tensor& advantages,
+                            const at::Tensor& mask) {
+  const double epsilon = options.whitening_epsilon;
+  const rl::EpsilonIn in = options.whitening_epsilon_in;
+  if (options.advantage_whitening == rl::Whitening::kGroup) {
+    return rl::WhitenGroups(advantages, mask, batch.groups, epsilon, in);
+  }
+  if (options.advantage_whitening == rl::Whitening::kNone) return advantages;
+  if (options.whitening_block <= 0) {
+    return rl::Whiten(advantages, mask, epsilon, in);
+  }
+  // Only rows that are trained on count.
+  const at::Tensor blocks = torch::zeros_like(batch.groups);
+  for (size_t i = 0; i < batch.active.size(); ++i) {
+    blocks[batch.active[i]] = static_cast<int64_t>(i) / options.whitening_block;
+  }
+  return rl::WhitenGroups(advantages, mask, blocks, epsilon, in);
+}
+
 at::Tensor SequenceAdvantages(const TrainerOptions& options,
                               const TrainingBatch& batch,
                               const at::Tensor& kl) {
@@ -37,23 +59,41 @@ at::Tensor SequenceAdvantages(const TrainerOptions& options,
   if (options.algorithm == Algorithm::kRloo) {
     advantages = rl::RlooAdvantages(scores, trained, batch.groups);
   } else if (options.algorithm == Algorithm::kGrpo) {
-    advantages = rl::GrpoAdvantages(scores, trained, batch.groups);
+    advantages =
+        options.group_scale == GroupScale::kBatch
+            ? rl::GrpoBatchScaledAdvantages(scores, trained, batch.groups)
+            : rl::GrpoAdvantages(scores, trained, batch.groups);
   } else {
     advantages = rl::DrGrpoAdvantages(scores, trained, batch.groups);
   }
-  if (options.advantage_whitening == rl::Whitening::kBatch) {
-    advantages = rl::Whiten(advantages, usable, options.whitening_epsilon);
-  } else if (options.advantage_whitening == rl::Whitening::kGroup) {
-    advantages = rl::WhitenGroups(advantages, usable, batch.groups,
-                                  options.whitening_epsilon);
-  }
+  advantages = WhitenAdvantages(options, batch, advantages, usable);
   return at::where(batch.mask, advantages.unsqueeze(1), 0.0);
+}
+
+// Scores before the penalty for a missing end.
+void NormaliseAndClip(const TrainerOptions& options, rl::Moments* moments,
+                      const at::Tensor& scored, at::Tensor& scores) {
+  if (options.normalise_rewards) {
+    rl::Moments alone;
+    if (moments == nullptr) moments = &alone;
+    *moments = rl::Merge(*moments, scores.masked_select(scored));
+    scores = at::where(scored, rl::Normalise(scores, *moments), 0.0);
+  }
+  if (options.reward_clip > 0) {
+    scores = scores.clamp(-options.reward_clip, options.reward_clip);
+  }
+}
+
+bool HasFinalValue(const TrainerOptions& options) {
+  return options.algorithm == Algorithm::kPpo &&
+         options.score_placement == rl::ScorePlacement::kAfterEnd;
 }
 
 }  // namespace
 
 TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
-                                const TrainerOptions& options) {
+                                const TrainerOptions& options,
+                                rl::Moments* moments) {
   const auto rows = static_cast<int64_t>(samples.size());
   size_t longest = 1;
   for (const TrainingSample& s : samples) {
@@ -69,6 +109,8 @@ TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
   batch.targets = torch::zeros({rows, length}, torch::kLong);
   batch.behaviour = torch::zeros({rows, length});
   batch.mask = torch::zeros({rows, length}, torch::kBool);
+  const bool adjust = options.normalise_rewards || options.reward_clip > 0;
+  const at::Tensor penalties = torch::zeros({rows});
   std::map<std::string, int64_t> groups;
   for (int64_t i = 0; i < rows; ++i) {
     const Rollout& rollout = samples[i].rollout;
@@ -76,8 +118,9 @@ TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
     const auto tokens = static_cast<int64_t>(rollout.response_tokens.size());
     std::vector<int32_t> input = rollout.prompt_tokens;
     if (tokens > 0) {
-      input.insert(input.end(), rollout.response_tokens.begin(),
-                   rollout.response_tokens.end() - 1);
+      input.insert(
+          input.end(), rollout.response_tokens.begin(),
+          rollout.response_tokens.end() - (HasFinalValue(options) ? 0 : 1));
     }
     batch.inputs.push_back(std::move(input));
     batch.prompt_lengths.push_back(
@@ -89,10 +132,12 @@ TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
     if (!verdict.scored) continue;
     batch.scored[i] = true;
     batch.raw_rewards[i] = verdict.reward;
-    batch.scores[i] = verdict.reward * options.reward_scale -
-                      (rollout.finish_reason == FinishReason::kStop
-                           ? 0
-                           : options.missing_eos_penalty);
+    const double penalty = rollout.finish_reason == FinishReason::kStop
+                               ? 0
+                               : options.missing_eos_penalty;
+    penalties[i] = penalty;
+    batch.scores[i] =
+        verdict.reward * options.reward_scale - (adjust ? 0 : penalty);
     if (tokens == 0) continue;
     batch.active.push_back(i);
     for (int64_t t = 0; t < tokens; ++t) {
@@ -102,6 +147,13 @@ TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
       batch.mask.data_ptr<bool>()[i * length + t] = true;
     }
   }
+  batch.value_mask = HasFinalValue(options)
+                         ? rl::ValueMask(batch.mask, options.score_placement)
+                         : batch.mask;
+  if (adjust) {
+    NormaliseAndClip(options, moments, batch.scored, batch.scores);
+    batch.scores = batch.scores - penalties;
+  }
   return batch;
 }
 
@@ -110,29 +162,38 @@ rl::Advantages ComputeAdvantages(const TrainerOptions& options,
                                  const at::Tensor& kl,
                                  const at::Tensor& values) {
   at::NoGradGuard no_grad;
-  if (options.algorithm != Algorithm::kPpo &&
-      options.algorithm != Algorithm::kReinforcePlusPlus) {
+  const bool ppo = options.algorithm == Algorithm::kPpo;
+  const bool baseline =
+      options.algorithm == Algorithm::kReinforcePlusPlusBaseline;
+  if (!ppo && !baseline && options.algorithm != Algorithm::kReinforcePlusPlus) {
     return {SequenceAdvantages(options, batch, kl), {}};
   }
   const double kl_coef =
       options.kl_in == KlPlace::kReward ? options.kl_coef : 0;
+  const rl::ScorePlacement placement =
+      ppo ? options.score_placement : rl::ScorePlacement::kLastToken;
+  at::Tensor scores = batch.scores;
+  at::Tensor counted = batch.mask;
+  if (baseline) {
+    // A sample without company has no baseline: it says nothing.
+    const at::Tensor trained = batch.mask.any(1);
+    scores = rl::ReinforcePlusPlusScores(scores, trained, batch.groups);
+    counted = counted.logical_and(
+        rl::ComputeGroupStatistics(scores, trained, batch.groups)
+            .usable.unsqueeze(1));
+  }
   const at::Tensor rewards =
-      rl::TokenRewards(batch.scores, kl, kl_coef, batch.mask);
+      rl::TokenRewards(scores, kl, kl_coef, batch.mask, placement);
   rl::Advantages result;
-  if (options.algorithm == Algorithm::kPpo) {
-    result = rl::GeneralisedAdvantages(rewards, values, batch.mask,
+  if (ppo) {
+    result = rl::GeneralisedAdvantages(rewards, values, batch.value_mask,
                                        options.gamma, options.lambda);
   } else {
     result.advantages =
-        rl::ReinforcePlusPlusAdvantages(rewards, batch.mask, options.gamma);
+        rl::ReinforcePlusPlusAdvantages(rewards, counted, options.gamma);
   }
-  if (options.advantage_whitening == rl::Whitening::kBatch) {
-    result.advantages =
-        rl::Whiten(result.advantages, batch.mask, options.whitening_epsilon);
-  } else if (options.advantage_whitening == rl::Whitening::kGroup) {
-    result.advantages = rl::WhitenGroups(
-        result.advantages, batch.mask, batch.groups, options.whitening_epsilon);
-  }
+  result.advantages =
+      WhitenAdvantages(options, batch, result.advantages, counted);
   return result;
 }
 

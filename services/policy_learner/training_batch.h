@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "mpo/rl/gae.h"
+#include "mpo/rl/moments.h"
 #include "mpo/types/rollout.h"
 #include "mpo/types/verdict.h"
 #include "services/policy_learner/trainer_options.h"
@@ -40,22 +41,30 @@ absl::Status ValidateSample(const TrainingSample& sample,
 // longest response. Rows of unscorable samples and of empty responses have no
 // mask and thus enter nothing.
 struct TrainingBatch {
-  std::vector<std::vector<int32_t>> inputs;  // Prompt, response but its last.
+  // Prompt and response; the response without its last token unless that has
+  // a value to come after it (ScorePlacement::kAfterEnd).
+  std::vector<std::vector<int32_t>> inputs;
   std::vector<int64_t> prompt_lengths;
   std::vector<int64_t> response_lengths;
   std::vector<int64_t> active;  // Rows with a mask, ascending.
-  at::Tensor scores;        // [B] scaled, less the penalty; 0 if unscorable.
-  at::Tensor raw_rewards;   // [B] as judged; 0 if unscorable.
-  at::Tensor scored;        // [B] bool.
-  at::Tensor groups;        // [B] int64.
-  at::Tensor temperatures;  // [B]
-  at::Tensor targets;       // [B, T] int64.
-  at::Tensor behaviour;     // [B, T] log-probs at generation.
-  at::Tensor mask;          // [B, T] bool.
+  at::Tensor scores;            // [B] what is learned from; 0 if unscorable.
+  at::Tensor raw_rewards;       // [B] as judged; 0 if unscorable.
+  at::Tensor scored;            // [B] bool.
+  at::Tensor groups;            // [B] int64.
+  at::Tensor temperatures;      // [B]
+  at::Tensor targets;           // [B, T] int64.
+  at::Tensor behaviour;         // [B, T] log-probs at generation.
+  at::Tensor mask;              // [B, T] bool.
+  at::Tensor value_mask;        // [B, T] bool: positions with a value.
 };
 
+// Scores are rewards x reward_scale; normalised by `moments` when
+// normalise_rewards is set, after the scored rewards of the batch have been
+// merged into them (null = those of the batch alone); clamped to +-
+// reward_clip; less missing_eos_penalty where the response did not end.
 TrainingBatch MakeTrainingBatch(const std::vector<TrainingSample>& samples,
-                                const TrainerOptions& options);
+                                const TrainerOptions& options,
+                                rl::Moments* moments = nullptr);
 
 // Advantages [B, T] by the configured algorithm, whitened as configured, and
 // for PPO the returns. `kl` [B, T] is read with kl_in = reward; `values`

@@ -2,6 +2,7 @@
 #include "services/policy_learner/training_batch.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <limits>
 #include <set>
 #include <string>
@@ -92,6 +93,100 @@ TEST_CASE("MakeTrainingBatch scales rewards and charges a missing end",
   CHECK(b.active == std::vector<int64_t>{0, 1});
   CHECK(b.mask.sum().item<int>() == 4);
   CHECK(b.inputs[0] == std::vector<int32_t>{1, 2, 3});
+}
+
+TEST_CASE("Rewards are normalised over the run, cut, then charged",
+          "[learner]") {
+  TrainerOptions options;
+  options.normalise_rewards = true;
+  options.reward_clip = 0.5;
+  options.missing_eos_penalty = 2;
+  std::vector<TrainingSample> samples(4, GoodSample());
+  samples[0].verdict.reward = 1;
+  samples[1].verdict.reward = 3;
+  samples[2].verdict.reward = 2;
+  samples[2].rollout.finish_reason = FinishReason::kStop;
+  samples[3].verdict = {};
+  samples[3].verdict.reward = 100;
+  rl::Moments moments;
+  const TrainingBatch b = MakeTrainingBatch(samples, options, &moments);
+  CHECK(moments.count == 3);
+  CHECK(moments.mean == Approx(2));
+  CHECK(moments.Deviation() == Approx(1));
+  CHECK(b.scores[0].item<float>() == Approx(-0.5 - 2));
+  CHECK(b.scores[1].item<float>() == Approx(0.5 - 2));
+  CHECK(b.scores[2].item<float>() == Approx(0));
+  CHECK(b.scores[3].item<float>() == 0);
+  CHECK(b.raw_rewards[1].item<float>() == 3);
+  // The next batch is read against all of the run.
+  for (auto& s : samples) s.verdict.reward = 4;
+  MakeTrainingBatch(samples, options, &moments);
+  CHECK(moments.count == 6);
+  CHECK(moments.mean == Approx(3));
+}
+
+TEST_CASE("A score behind the end needs the last token as input", "[learner]") {
+  TrainerOptions options;
+  options.score_placement = rl::ScorePlacement::kAfterEnd;
+  std::vector<TrainingSample> samples(2, GoodSample());
+  samples[1].rollout.response_tokens = {3};
+  samples[1].rollout.logprobs = {-0.5F};
+  const TrainingBatch b = MakeTrainingBatch(samples, options);
+  CHECK(b.inputs[0] == std::vector<int32_t>{1, 2, 3, 4});
+  CHECK(b.inputs[1] == std::vector<int32_t>{1, 2, 3});
+  CHECK(b.mask.sum().item<int>() == 3);
+  CHECK(b.value_mask.sum().item<int>() == 4);
+  options.algorithm = Algorithm::kReinforcePlusPlus;
+  CHECK(MakeTrainingBatch(samples, options).inputs[1] ==
+        std::vector<int32_t>{1, 2});
+}
+
+TEST_CASE("Blocks are whitened by themselves, without the unscorable",
+          "[learner]") {
+  TrainerOptions options;
+  options.algorithm = Algorithm::kReinforcePlusPlus;
+  options.kl_coef = 0;
+  options.whitening_block = 2;
+  options.whitening_epsilon = 0;
+  std::vector<TrainingSample> samples(5, GoodSample());
+  const double rewards[] = {1, 9, 3, 100, 300};
+  for (int i = 0; i < 5; ++i) samples[i].verdict.reward = rewards[i];
+  samples[1].verdict = {};
+  const TrainingBatch b = MakeTrainingBatch(samples, options);
+  const at::Tensor a = ComputeAdvantages(options, b, {}, {}).advantages;
+  // Two tokens each with the same advantage: deviation of {-1, -1, 1, 1} is
+  // sqrt(4/3).
+  const float one = std::sqrt(0.75F);
+  CHECK(a[0][0].item<float>() == Approx(-one));
+  CHECK(a[2][1].item<float>() == Approx(one));
+  CHECK(a[3][0].item<float>() == Approx(-one));
+  CHECK(a[4][0].item<float>() == Approx(one));
+  CHECK(a[1].abs().max().item<float>() == 0);
+}
+
+TEST_CASE("REINFORCE++ with baseline compares samples of one prompt",
+          "[learner]") {
+  TrainerOptions options;
+  options.algorithm = Algorithm::kReinforcePlusPlusBaseline;
+  options.kl_coef = 0;
+  options.advantage_whitening = rl::Whitening::kNone;
+  std::vector<TrainingSample> samples(5, GoodSample());
+  const double rewards[] = {1, 1, 0, 0, 7};
+  for (int i = 0; i < 5; ++i) samples[i].verdict.reward = rewards[i];
+  samples[1].verdict = {};
+  samples[4].rollout.group = "alone";
+  const TrainingBatch b = MakeTrainingBatch(samples, options);
+  at::Tensor a = ComputeAdvantages(options, b, {}, {}).advantages;
+  CHECK(a[0][1].item<float>() == Approx(2 / 3.0));
+  CHECK(a[0][0].item<float>() == Approx(2 / 3.0));
+  CHECK(a[2][1].item<float>() == Approx(-1 / 3.0));
+  CHECK(a[1].abs().max().item<float>() == 0);
+  CHECK(a[4].abs().max().item<float>() == 0);
+  // Nor does the lone sample enter the whitening.
+  options.advantage_whitening = rl::Whitening::kBatch;
+  a = ComputeAdvantages(options, b, {}, {}).advantages;
+  CHECK(a.sum().item<float>() == Approx(0).margin(1e-5));
+  CHECK(a[4].abs().max().item<float>() == 0);
 }
 
 TEST_CASE("Micro-batches keep the budget and take every row once",

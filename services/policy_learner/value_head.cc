@@ -21,37 +21,77 @@ at::Tensor Apply(const std::vector<tensor::NamedTensor>& leaves,
   return at::mv(hidden, leaves[0].tensor) + leaves[1].tensor;
 }
 
+std::vector<tensor::NamedTensor> Joined(
+    std::vector<tensor::NamedTensor> head,
+    const std::vector<tensor::NamedTensor>& trunk) {
+  head.insert(head.end(), trunk.begin(), trunk.end());
+  return head;
+}
+
 }  // namespace
 
-ValueHead::ValueHead(int64_t hidden_size, const TrainerOptions& options)
+ValueHead::ValueHead(int64_t hidden_size, const TrainerOptions& options,
+                     std::vector<tensor::NamedTensor> trunk)
     : options_(options),
       leaves_(NewLeaves(hidden_size)),
-      optimiser_(leaves_, options, /*weight_decay=*/0) {}
+      optimiser_(Joined(leaves_, trunk), options,
+                 trunk.empty() ? 0 : options.weight_decay) {}
 
 at::Tensor ValueHead::Values(const at::Tensor& hidden) const {
   at::NoGradGuard no_grad;
-  return Apply(leaves_, hidden);
+  const at::Tensor values = Apply(leaves_, hidden);
+  return options_.popart ? rl::Denormalise(values, popart_) : values;
 }
 
-double ValueHead::Fit(const at::Tensor& hidden, const at::Tensor& old_values,
-                      const at::Tensor& returns, const at::Tensor& weights,
+void ValueHead::Follow(const at::Tensor& returns) {
+  if (!options_.popart) return;
+  const rl::PopArt next =
+      rl::UpdateStatistics(popart_, returns, options_.popart_rate);
+  // Before the first update the head predicts 0 whatever the scale; keeping
+  // that value would make it predict the old mean.
+  if (popart_.updates > 0) {
+    rl::PreserveOutputs(leaves_[0].tensor, leaves_[1].tensor, popart_, next);
+  }
+  popart_ = next;
+}
+
+at::Tensor ValueHead::Loss(const at::Tensor& hidden,
+                           const ValueTargets& targets, double* clipped) const {
+  at::Tensor old_values = targets.old_values;
+  at::Tensor returns = targets.returns;
+  if (options_.popart) {
+    old_values = rl::NormaliseValues(old_values, popart_);
+    returns = rl::NormaliseValues(returns, popart_);
+  }
+  const rl::ValueLoss loss = rl::ClippedValueLoss(
+      Apply(leaves_, hidden), old_values, returns, options_.clip_value);
+  if (clipped != nullptr) {
+    *clipped +=
+        (targets.weights * loss.clipped.to(at::kFloat)).sum().item<double>();
+  }
+  return (targets.weights * loss.loss).sum();
+}
+
+bool ValueHead::Step(double learning_rate) {
+  if (!std::isfinite(optimiser_.ClipGradients(options_.max_grad_norm))) {
+    return false;
+  }
+  optimiser_.Step(learning_rate);
+  return true;
+}
+
+double ValueHead::Fit(const at::Tensor& hidden, const ValueTargets& targets,
                       double learning_rate) {
   double first = 0;
+  clipped_ = 0;
   for (int i = 0; i < options_.value_updates; ++i) {
     optimiser_.ZeroGrad();
-    const at::Tensor loss =
-        (weights * rl::ClippedValueLoss(Apply(leaves_, hidden), old_values,
-                                        returns, options_.clip_value)
-                       .loss)
-            .sum();
+    const at::Tensor loss = Loss(hidden, targets, i == 0 ? &clipped_ : nullptr);
     const double value = loss.item<double>();
     if (i == 0) first = value;
     if (!std::isfinite(value)) return value;
     (loss * options_.value_coef).backward();
-    if (!std::isfinite(optimiser_.ClipGradients(options_.max_grad_norm))) {
-      return std::nan("");
-    }
-    optimiser_.Step(learning_rate);
+    if (!Step(learning_rate)) return std::nan("");
   }
   return first;
 }

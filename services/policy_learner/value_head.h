@@ -6,30 +6,58 @@
 #include <string>
 #include <vector>
 
+#include "mpo/rl/popart.h"
 #include "mpo/tensor/codec.h"
 #include "services/policy_learner/optimiser.h"
 #include "services/policy_learner/trainer_options.h"
 
 namespace mpo::policy_learner {
 
-// Value function of PPO: one linear output on the policy's final hidden state,
-// which it only reads (no gradient reaches the policy), with its own AdamW.
-// Starts at 0. Not thread-safe; LibTorch's exceptions pass through.
+// What a value loss is computed from, one entry a position with a value.
+struct ValueTargets {
+  at::Tensor old_values;  // [N]
+  at::Tensor returns;     // [N]
+  at::Tensor weights;     // [N] that add the positions up to the loss.
+};
+
+// Value function of PPO: one linear output on a final hidden state, with an
+// AdamW of its own. Starts at 0. The hidden state is the policy's, which it
+// only reads (no gradient reaches the policy: Fit), or that of a value model
+// whose weights are `trunk` and are trained with it (ZeroGrad, Loss, Step).
+// With options.popart it predicts normalised values (mpo/rl/popart.h). Not
+// thread-safe; LibTorch's exceptions pass through.
 class ValueHead {
  public:
-  ValueHead(int64_t hidden_size, const TrainerOptions& options);
+  ValueHead(int64_t hidden_size, const TrainerOptions& options,
+            std::vector<tensor::NamedTensor> trunk = {});
 
   // [N] values of hidden states [N, D]; no gradient.
   at::Tensor Values(const at::Tensor& hidden) const;
 
+  // Follows the scale of `returns` [N] with options.popart; else nothing.
+  void Follow(const at::Tensor& returns);
+
   // options.value_updates optimiser steps on the clipped value loss; returns
   // the loss before the first (not finite: nothing was changed).
-  //   hidden [N, D]; the rest [N]; weights add the tokens up to the loss.
-  double Fit(const at::Tensor& hidden, const at::Tensor& old_values,
-             const at::Tensor& returns, const at::Tensor& weights,
+  double Fit(const at::Tensor& hidden, const ValueTargets& targets,
              double learning_rate);
 
+  // The clipped value loss, differentiable in head and `hidden` [N, D]. Adds
+  // the share of positions where the bound decided, each counted by its
+  // weight, to `clipped` unless that is null.
+  at::Tensor Loss(const at::Tensor& hidden, const ValueTargets& targets,
+                  double* clipped) const;
+  void ZeroGrad() { optimiser_.ZeroGrad(); }
+  // One optimiser step; false, and nothing changed, when a gradient is not
+  // finite.
+  bool Step(double learning_rate);
+
+  // Share of positions clipped in the first step of the last Fit.
+  double clipped() const { return clipped_; }
+
   std::vector<tensor::NamedTensor> Weights() const { return leaves_; }
+  const rl::PopArt& popart() const { return popart_; }
+  void set_popart(const rl::PopArt& popart) { popart_ = popart; }
   std::vector<tensor::NamedTensor> OptimiserState() const;
   absl::Status RestoreOptimiser(const std::vector<tensor::NamedTensor>& state,
                                 const std::string& source);
@@ -37,7 +65,9 @@ class ValueHead {
  private:
   TrainerOptions options_;
   std::vector<tensor::NamedTensor> leaves_;  // weight [D], bias [1].
-  Optimiser optimiser_;
+  Optimiser optimiser_;                      // Of the head and the trunk.
+  rl::PopArt popart_;
+  double clipped_ = 0;
 };
 
 }  // namespace mpo::policy_learner
