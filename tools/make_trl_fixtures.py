@@ -10,15 +10,18 @@ Run by hand, each part in a virtual environment of its own:
 
 ppo    trl 0.17.0's PPOTrainer.train runs one batch with two tiny models on given responses; every quantity is read from
        the frame of train() when it calls backward. -> mpo/rl/testdata/trl_ppo_{1,2,3}.safetensors
+       A run of its own writes models, log and models afterwards. -> services/policy_learner/testdata/trl_ppo
 group  trl 1.16.0's GRPOTrainer and RLOOTrainer score given responses and compute their losses; only generation and the
        log-probs of the model are replaced, by given tensors. -> mpo/rl/testdata/trl_{grpo,rloo}_{1,2,3}.safetensors
 """
 import os, pathlib, sys, tempfile
 os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1")
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
-TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "mpo/rl/testdata"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TESTDATA, RUN = ROOT / "mpo/rl/testdata", ROOT / "services/policy_learner/testdata/trl_ppo"
 PAD, EOS, VOCAB = 0, 1, 11
 
 
@@ -61,14 +64,16 @@ def ppo_responses(seed):
     return torch.tensor([r + [PAD] * (LENGTH - len(r)) for r in rows])
 
 
-def make_ppo(seed):
+def ppo_trainer(seed, micro, tied):
+    """PPOTrainer on tiny models, and the responses and scores it is to be given."""
     import datasets, transformers, trl
-    import trl.trainer.ppo_trainer as module
     assert (trl.__version__, transformers.__version__) == ("0.17.0", "4.51.3"), "pinned versions"
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
     torch.manual_seed(seed)
+    np.random.seed(seed)  # the trainer shuffles with it and does not seed it
     shape = dict(vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-                 max_position_embeddings=32, initializer_range=0.4, pad_token_id=PAD, eos_token_id=EOS, bos_token_id=EOS)
+                 max_position_embeddings=32, initializer_range=0.4, pad_token_id=PAD, eos_token_id=EOS,
+                 bos_token_id=EOS, tie_word_embeddings=tied)
     policy, reference = LlamaForCausalLM(LlamaConfig(**shape)), LlamaForCausalLM(LlamaConfig(**shape))
     with torch.no_grad():  # apart from the policy, but not far
         for p, q in zip(policy.parameters(), reference.parameters()):
@@ -79,17 +84,23 @@ def make_ppo(seed):
     scores = 2 * torch.randn(ROWS)
     g = torch.Generator().manual_seed(100 + seed)
     prompts = [words(CONTEXT - i % 2, g) for i in range(ROWS)]  # every second one is padded on the left
-    settings = PPO[seed]
     config = trl.PPOConfig(
         output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, seed=seed, total_episodes=ROWS, num_ppo_epochs=3,
-        num_mini_batches=1, per_device_train_batch_size=MICRO, gradient_accumulation_steps=ROWS // MICRO,
+        num_mini_batches=1, per_device_train_batch_size=micro, gradient_accumulation_steps=ROWS // micro,
         local_rollout_forward_batch_size=ROWS, response_length=LENGTH, stop_token="eos", temperature=0.7,
         missing_eos_penalty=1.0, vf_coef=0.1, learning_rate=0.004, num_sample_generations=0, save_strategy="no",
-        **settings)
+        **PPO[seed])
     trainer = trl.PPOTrainer(args=config, processing_class=tokenizer(), model=policy, ref_model=reference,
                              reward_model=reward, value_model=value,
                              train_dataset=datasets.Dataset.from_dict({"input_ids": prompts}),
                              eval_dataset=datasets.Dataset.from_dict({"input_ids": prompts}))
+    return trainer, responses, scores
+
+
+def make_ppo(seed):
+    import trl.trainer.ppo_trainer as module
+    trainer, responses, scores = ppo_trainer(seed, MICRO, tied=False)
+    settings, config, reward = PPO[seed], trainer.args, trainer.reward_model
     real_forward, real_reward, real_log_softmax = module.forward, module.get_reward, module.selective_log_softmax
     out, logits = {}, []
 
@@ -148,6 +159,44 @@ def make_ppo(seed):
     save(f"trl_ppo_{seed}", out, dict(
         passes=6, accumulation=ROWS // MICRO, missing_eos_penalty=1.0, value_coef=0.1,
         k3=settings["kl_estimator"] == "k3", **{k: v for k, v in settings.items() if k != "kl_estimator"}))
+
+
+def make_run():
+    """One whole update: the models before it, what the trainer logs, the models after it."""
+    import trl.trainer.ppo_trainer as module
+    trainer, responses, scores = ppo_trainer(1, ROWS, tied=True)
+    policy, value, reward = trainer.policy_model, trainer.value_model, trainer.reward_model
+    for name, model in (("policy", policy), ("reference", trainer.ref_model)):
+        model.save_pretrained(RUN / name)
+        (RUN / name / "generation_config.json").unlink(missing_ok=True)
+    out = {f"value.{k}": v.clone() for k, v in value.state_dict().items()}
+    real_forward, real_reward, seen = module.forward, module.get_reward, {}
+
+    def given_responses(model, queries, batch, pad, generation):
+        seen["queries"] = queries
+        full = torch.cat([queries, responses], 1)
+        with torch.no_grad():
+            found = real_forward(model, full, pad).logits[:, CONTEXT - 1 : -1]
+        return full, found / (trainer.args.temperature + 1e-7)
+
+    module.batch_generation = given_responses
+    module.get_reward = lambda model, *rest: (
+        (None, scores.clone(), None) if model is reward else real_reward(model, *rest))
+    trainer.log = lambda metrics: seen.update(metrics)
+    real_backward = trainer.accelerator.backward
+
+    def backward(loss):
+        seen.setdefault("first_value_loss", sys._getframe(1).f_locals["vf_loss"].item())
+        real_backward(loss)
+
+    trainer.accelerator.backward = backward
+    trainer.train()
+    logged = {"policy_loss": "loss/policy_avg", "clip_fraction": "policy/clipfrac_avg",
+              "first_value_loss": "first_value_loss"}
+    out.update({"queries": seen["queries"], "responses": responses, "scores": scores})
+    out.update({f"logged.{k}": torch.tensor([seen[v]]) for k, v in logged.items()})
+    out.update({f"after.{k}": v for k, v in policy.state_dict().items() if k != "lm_head.weight"})
+    save_file({k: v.detach().clone().contiguous() for k, v in out.items()}, RUN / "run.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------------ GRPO and RLOO
@@ -265,3 +314,5 @@ if __name__ == "__main__":
     TESTDATA.mkdir(exist_ok=True)
     for number in (1, 2, 3):
         {"ppo": make_ppo, "group": make_group}[sys.argv[1]](number)
+    if sys.argv[1] == "ppo":
+        make_run()
