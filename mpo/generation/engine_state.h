@@ -25,7 +25,9 @@ struct EngineState {
       : pass(MakeForwardPass(std::move(model), options.fused)),
         forward(*pass),
         cache(forward.page_floats(), PageLimit(forward.page_bytes(), options),
-              forward.page_copier()) {}
+              forward.page_copier()) {
+    forward.set_page_limit(PageLimit(forward.page_bytes(), options));
+  }
 
   static int64_t PageLimit(uint64_t page_bytes, const EngineOptions& options) {
     if (options.kv_cache_bytes == 0) return 0;

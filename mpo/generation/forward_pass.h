@@ -33,11 +33,11 @@ class ForwardPass {
   virtual void SetAdapter(const model::LoraAdapter* adapter) = 0;
 
   // Runs the tokens through layers [first_layer, layers) and stores their keys
-  // and values. The tokens of one sequence must come in order of position, and
-  // earlier positions must have been run. From layer 0 on, the inputs of layer
-  // `keep` (0 = none) are written to each token's `trunk` where it is set; from
-  // another layer on, that layer's inputs are read there. Returns the number of
-  // wanted rows.
+  // and values. The tokens of one sequence must come side by side in order of
+  // position, and earlier positions must have been run. From layer 0 on, the
+  // inputs of layer `keep` (0 = none) are written to each token's `trunk` where
+  // it is set; from another layer on, that layer's inputs are read there.
+  // Returns the number of wanted rows.
   virtual int Run(const std::vector<InputToken>& tokens,
                   int64_t first_layer = 0, int64_t keep = 0) = 0;
   // Logits of wanted rows [begin, begin + count) of the last Run:
@@ -50,6 +50,8 @@ class ForwardPass {
   virtual uint64_t page_bytes() const = 0;
   // Bytes taken outside of KvCache's memory.
   virtual uint64_t bytes_elsewhere() const { return 0; }
+  // The cache will hold at most so many pages; 0 = no limit.
+  virtual void set_page_limit(int64_t /*pages*/) {}
   // What copies a page where its keys and values are not in its own memory;
   // empty = they are.
   virtual KvCache::CopyPage page_copier() { return nullptr; }

@@ -63,7 +63,10 @@ uint64_t TorchForward::bytes_elsewhere() const {
 void TorchForward::GrowPool(int64_t slots) {
   if (slots <= slots_) return;
   const model::ModelConfig& c = model_->config();
-  const int64_t wanted = std::max({slots, 2 * slots_, kFirstSlots});
+  // With a limit all of it at once: growing holds two pools for a moment.
+  const int64_t wanted = page_limit_ > 0
+                             ? std::max(slots, page_limit_)
+                             : std::max({slots, 2 * slots_, kFirstSlots});
   // Zeros: what a mask leaves out must still be finite.
   for (at::Tensor* pool : {&keys_, &values_}) {
     at::Tensor larger = at::zeros(
@@ -102,7 +105,8 @@ TorchForward::AttentionGroup TorchForward::MakeGroup(
     const TokenRow& last = tokens[rows[(s + 1) * queries - 1]].row;
     const int64_t held = PagesFor(last.position + 1);
     for (int64_t i = 0; i < most; ++i) {
-      pages.push_back(i < held ? KvCache::IndexOf(last.pages[i]) : 0);
+      // Padded with a page of its own: what others wrote is theirs.
+      pages.push_back(KvCache::IndexOf(last.pages[i < held ? i : 0]));
     }
   }
   AttentionGroup group;
@@ -145,16 +149,28 @@ TorchForward::Pass TorchForward::PlanPass(
     const std::vector<InputToken>& tokens) {
   std::vector<int64_t> places;
   std::vector<int64_t> positions;
+  std::vector<int64_t> begun;
   int64_t slots = 0;
   for (const InputToken& token : tokens) {
     const int64_t position = token.row.position;
     const int64_t slot =
         KvCache::IndexOf(token.row.pages[position / kPageTokens]);
     slots = std::max(slots, slot + 1);
+    if (position % kPageTokens == 0) begun.push_back(slot);
     places.push_back(slot * kPageTokens + position % kPageTokens);
     positions.push_back(position);
   }
   GrowPool(slots);
+  // A slot may have been used before, by a sample whose keys or values were not
+  // finite; what the mask leaves out would spread.
+  if (!begun.empty()) {
+    const at::Tensor fresh = Indices(begun);
+    for (const at::Tensor& pool : {keys_, values_}) {
+      const auto& shape = pool.sizes();
+      pool.view({shape[0], slots_, kPageTokens, shape[2], shape[3]})
+          .index_fill_(1, fresh, 0);
+    }
+  }
   Pass pass;
   pass.places = Indices(places);
   pass.groups = PlanAttention(tokens);

@@ -31,6 +31,7 @@ class TorchForward final : public ForwardPass {
   int64_t page_floats() const override { return 16; }
   uint64_t page_bytes() const override;
   uint64_t bytes_elsewhere() const override;
+  void set_page_limit(int64_t pages) override { page_limit_ = pages; }
   KvCache::CopyPage page_copier() override;
 
  private:
@@ -73,6 +74,7 @@ class TorchForward final : public ForwardPass {
   ThinProduct head_adapter_;
   at::Tensor keys_, values_;  // [layers, slots * 16, kv heads, head_dim]
   int64_t slots_ = 0;
+  int64_t page_limit_ = 0;
   at::Tensor normed_;  // [wanted, hidden]
   at::Tensor logits_;  // float32 on the CPU.
 };
