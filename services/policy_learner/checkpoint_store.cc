@@ -181,7 +181,10 @@ absl::StatusOr<std::optional<CheckpointStore::Checkpoint>>
 CheckpointStore::Newest() const {
   const std::map<int64_t, fs::path> all = List(options_.directory);
   absl::Status last;
-  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+  int tried = 0;
+  // Not those kept for good: the rollouts after them are gone.
+  for (auto it = all.rbegin(); it != all.rend() && tried < options_.kept;
+       ++it, ++tried) {
     const Checkpoint checkpoint{it->first, it->second};
     const absl::Status status = Verify(checkpoint);
     if (status.ok()) return checkpoint;
@@ -192,8 +195,9 @@ CheckpointStore::Newest() const {
   }
   if (all.empty()) return std::nullopt;
   return absl::DataLossError(
-      absl::StrCat(options_.directory.string(), ": all ", all.size(),
-                   " checkpoints are damaged; the oldest: ", last.message()));
+      absl::StrCat(options_.directory.string(), ": the newest ", tried,
+                   " checkpoints are damaged; the oldest of them: ",
+                   std::string(last.message())));
 }
 
 int64_t CheckpointStore::OldestStep() const {

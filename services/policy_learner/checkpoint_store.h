@@ -42,7 +42,8 @@ class CheckpointStore {
       const std::function<absl::Status(const std::filesystem::path&)>& fill);
 
   // The newest whole checkpoint, or none when there is none at all. A damaged
-  // one is logged and the one before is used; DATA_LOSS when all are damaged.
+  // one is logged and the one before is used; DATA_LOSS when the `kept` newest
+  // are damaged.
   // FAILED_PRECONDITION when it is of another configuration or format.
   absl::StatusOr<std::optional<Checkpoint>> Newest() const;
 

@@ -311,11 +311,7 @@ absl::Status LearnerEngine::Commit(std::stop_token stop) {
 
 absl::StatusOr<CheckpointStore::Checkpoint> LearnerEngine::Checkpoint() {
   const absl::Time began = clock_.Steady();
-  uint64_t bytes = 0;
-  for (const auto& weight : trainer_->model().Trainable()) {
-    // The weights and two moments.
-    bytes += 3 * weight.tensor.nbytes();
-  }
+  const uint64_t bytes = trainer_->CheckpointBytes();
   const Json result = {{"metrics", last_result_.metrics},
                        {"seconds", last_result_.seconds}};
   MPO_ASSIGN_OR_RETURN(

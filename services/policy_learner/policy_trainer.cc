@@ -69,6 +69,17 @@ absl::StatusOr<StepResult> PolicyTrainer::Train(
   return result;
 }
 
+uint64_t PolicyTrainer::CheckpointBytes() const {
+  std::vector<tensor::NamedTensor> trained = model_.Trainable();
+  for (auto& entry : value_head_.Weights()) trained.push_back(entry);
+  if (value_trunk_) {
+    for (auto& entry : value_trunk_->Parameters()) trained.push_back(entry);
+  }
+  uint64_t bytes = 0;
+  for (const auto& entry : trained) bytes += 3 * entry.tensor.nbytes();
+  return bytes;
+}
+
 absl::Status PolicyTrainer::Save(const std::filesystem::path& directory) const {
   MPO_RETURN_IF_ERROR(model_.Save(directory));
   if (value_trunk_) {

@@ -61,6 +61,8 @@ class PolicyTrainer {
   const PolicyModel& model() const { return model_; }
   const TrainerOptions& options() const { return options_; }
 
+  // Bytes that Save writes, nearly: weights and two moments of each.
+  uint64_t CheckpointBytes() const;
   // Everything a later update depends on: weights, value head or model,
   // optimisers, statistics of rewards and returns, counters. Load leaves the
   // trainer unusable when it fails half-way.

@@ -37,7 +37,7 @@ StepResult PolicyUpdate::Run(int64_t step,
   batch_ = MakeTrainingBatch(samples, options_, &rewards_);
   bool finite = true;
   if (!batch_.active.empty()) {
-    Prepare();
+    finite = Prepare();
     for (int epoch = 0; finite && epoch < options_.epochs; ++epoch) {
       for (const std::vector<int64_t>& rows : Minibatches(step, epoch)) {
         if (!(finite = TrainMinibatch(rows, epoch == 0))) break;
@@ -59,7 +59,7 @@ void PolicyUpdate::Put(at::Tensor& matrix, const MicroBatch& micro,
   matrix.view(-1).index_copy_(0, micro.token_index, values.detach());
 }
 
-void PolicyUpdate::Prepare() {
+bool PolicyUpdate::Prepare() {
   at::NoGradGuard no_grad;
   const bool ppo = options_.algorithm == Algorithm::kPpo;
   const bool behaviour = options_.old_logprobs == OldLogprobs::kBehaviour;
@@ -107,9 +107,17 @@ void PolicyUpdate::Prepare() {
                         options_.kl_estimator, options_.kl_max_ratio);
   }
   advantages_ = ComputeAdvantages(options_, batch_, kl, values_);
-  if (ppo) {
-    value_.head.Follow(advantages_.returns.masked_select(batch_.value_mask));
-  }
+  if (!advantages_.advantages.isfinite().all().item<bool>()) return false;
+  if (!ppo) return true;
+  const at::Tensor returns =
+      advantages_.returns.masked_select(batch_.value_mask);
+  if (!returns.isfinite().all().item<bool>()) return false;
+  const bool first = options_.popart && value_.head.popart().updates == 0;
+  value_.head.Follow(returns);
+  // The untrained head predicts 0, which the first statistics read as their
+  // mean: what the clipped loss starts from.
+  if (first) values_.fill_(value_.head.popart().mean);
+  return true;
 }
 
 std::vector<std::vector<int64_t>> PolicyUpdate::Minibatches(int64_t step,

@@ -89,7 +89,8 @@ class PolicyUpdate {
                            const at::Tensor& log_ratio) const;
   // The policy's head matrix, with the adapter's update where it has one.
   at::Tensor PolicyHead() const;
-  void Prepare();
+  // False when advantages or returns are not finite; then nothing has changed.
+  bool Prepare();
   std::vector<std::vector<int64_t>> Minibatches(int64_t step, int epoch) const;
   // One optimiser step; false when it was skipped as not finite.
   bool TrainMinibatch(const std::vector<int64_t>& rows, bool first_epoch);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,10 +39,17 @@ absl::StatusOr<std::vector<TrainingSample>> ReadRollouts(const fs::path& path) {
     }
   }
   std::vector<TrainingSample> samples;
+  std::set<std::string> keys;
   for (const fs::path& file : files) {
     MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
     MPO_ASSIGN_OR_RETURN(std::vector<TrainingSample> some,
                          ParseRolloutLines(text, file.string()));
+    for (const TrainingSample& sample : some) {
+      if (keys.insert(sample.rollout.sample_key).second) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(file.string(), ": sample_key \"",
+                       sample.rollout.sample_key, "\" is in another file too"));
+    }
     std::move(some.begin(), some.end(), std::back_inserter(samples));
   }
   return samples;
@@ -123,7 +131,7 @@ absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
   }
   std::erase_if(samples, [&](const TrainingSample& sample) {
     const int64_t step = sample.rollout.step;
-    return step <= from.step ||
+    return (!options.checkpoint.empty() && step <= from.step) ||
            (options.last_step > 0 && step > options.last_step);
   });
   if (samples.empty()) {

@@ -99,6 +99,14 @@ TEST_CASE("A rollout line that is wrong is named with line and key",
   CHECK_THAT(Problem(With("\"step\": 2, ", "")), Contains("step: is missing"));
   CHECK_THAT(Problem(With("[2, 3]", "\"x\"")), Contains("response_tokens: "));
   CHECK_THAT(Problem(With("[-1, -2]", "[null, 1]")), Contains("logprobs: "));
+  for (const char* tokens : {"[2.5, 3]", "[true, 3]", "[4294967301, 3]", "2"}) {
+    CHECK_THAT(Problem(With("[2, 3]", tokens)),
+               Contains("response_tokens: expected a list of integers"));
+  }
+  CHECK_THAT(Problem(With("\"step\": 2", "\"step\": 1.7")),
+             Contains("step: expected an integer"));
+  CHECK_THAT(Problem(With("0.5", "0.5, \"spans\": [[0, 2, 0, 99]]")),
+             Contains("spans: expected a list of [begin, end"));
   CHECK_THAT(Problem(With(", \"reward\": 0.5", "")),
              Contains("either reward or unscorable"));
   CHECK_THAT(Problem(With("0.5", "0.5, \"unscorable\": \"x\"")),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/rollout_lines.h"
 
+#include <algorithm>
 #include <array>
-#include <exception>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -29,21 +30,56 @@ class LineReader {
     if (!line.is_object()) Problem("expected a JSON object");
   }
 
-  // Fills `out` where the key is there; `required` says that it must be.
-  template <typename T>
-  void Read(const char* key, bool required, T& out) {
-    read_.insert(key);
-    if (!status_.ok()) return;
-    const auto found = line_.find(key);
-    if (found == line_.end()) {
-      if (required) Problem(absl::StrCat(key, ": is missing"));
-      return;
+  // Each fills `out` where the key is there; `required` says that it must be.
+  void Text(const char* key, bool required, std::string& out) {
+    const Json* value = Find(key, required);
+    if (value == nullptr) return;
+    if (!value->is_string()) return Wrong(key, "a text");
+    out = value->get<std::string>();
+  }
+  void Number(const char* key, bool required, double& out) {
+    const Json* value = Find(key, required);
+    if (value == nullptr) return;
+    if (!value->is_number()) return Wrong(key, "a number");
+    out = value->get<double>();
+  }
+  void Numbers(const char* key, std::vector<float>& out) {
+    const Json* value = Find(key, true);
+    if (value == nullptr) return;
+    const auto number = [](const Json& one) { return one.is_number(); };
+    if (!value->is_array() ||
+        !std::all_of(value->begin(), value->end(), number))
+      return Wrong(key, "a list of numbers");
+    out = value->get<std::vector<float>>();
+  }
+  void Integer(const char* key, int64_t& out) {
+    const Json* value = Find(key, true);
+    if (value == nullptr) return;
+    if (!IsInteger<int64_t>(*value)) return Wrong(key, "an integer");
+    out = value->get<int64_t>();
+  }
+  void Integers(const char* key, std::vector<int32_t>& out) {
+    const Json* value = Find(key, true);
+    if (value == nullptr) return;
+    if (!value->is_array() ||
+        !std::all_of(value->begin(), value->end(), IsInteger<int32_t>)) {
+      return Wrong(key, "a list of integers of 32 bits");
     }
-    try {
-      out = found->get<T>();
-    } catch (const std::exception&) {
-      Problem(absl::StrCat(key, ": has a ", found->type_name(),
-                           " of a wrong type or content"));
+    out = value->get<std::vector<int32_t>>();
+  }
+  // Triples of integers.
+  void Spans(const char* key, std::vector<TokenSpan>& out) {
+    const Json* value = Find(key, false);
+    if (value == nullptr) return;
+    const auto span = [](const Json& one) {
+      return one.is_array() && one.size() == 3 && IsInteger<int32_t>(one[0]) &&
+             IsInteger<int32_t>(one[1]) && IsInteger<int64_t>(one[2]);
+    };
+    if (!value->is_array() || !std::all_of(value->begin(), value->end(), span))
+      return Wrong(key, "a list of [begin, end, policy version]");
+    for (const Json& one : *value) {
+      out.push_back(
+          {one[0].get<int>(), one[1].get<int>(), one[2].get<int64_t>()});
     }
   }
 
@@ -65,6 +101,28 @@ class LineReader {
   }
 
  private:
+  template <typename T>
+  static bool IsInteger(const Json& value) {
+    if (value.is_number_unsigned()) {
+      return value.get<uint64_t>() <=
+             static_cast<uint64_t>(std::numeric_limits<T>::max());
+    }
+    return value.is_number_integer() &&
+           value.get<int64_t>() >= std::numeric_limits<T>::min() &&
+           value.get<int64_t>() <= std::numeric_limits<T>::max();
+  }
+  const Json* Find(const char* key, bool required) {
+    read_.insert(key);
+    if (!status_.ok()) return nullptr;
+    const auto found = line_.find(key);
+    if (found != line_.end()) return &*found;
+    if (required) Problem(absl::StrCat(key, ": is missing"));
+    return nullptr;
+  }
+  void Wrong(const char* key, const char* expected) {
+    Problem(absl::StrCat(key, ": expected ", expected));
+  }
+
   const Json& line_;
   std::set<std::string> read_;
   absl::Status status_;
@@ -75,17 +133,12 @@ void ReadVerdict(LineReader& reader, Verdict& verdict) {
   if (verdict.scored == reader.Has("unscorable")) {
     reader.Problem("expected either reward or unscorable");
   }
-  reader.Read("reward", false, verdict.reward);
-  reader.Read("unscorable", false, verdict.detail);
+  reader.Number("reward", false, verdict.reward);
+  reader.Text("unscorable", false, verdict.detail);
 }
 
 void ReadSpans(LineReader& reader, Rollout& rollout) {
-  std::vector<std::array<int64_t, 3>> spans;
-  reader.Read("spans", false, spans);
-  for (const auto& [begin, end, version] : spans) {
-    rollout.spans.push_back(
-        {static_cast<int>(begin), static_cast<int>(end), version});
-  }
+  reader.Spans("spans", rollout.spans);
   if (!reader.Has("spans") && !rollout.response_tokens.empty()) {
     rollout.spans = {{0, static_cast<int>(rollout.response_tokens.size()),
                       rollout.step - 1}};
@@ -98,15 +151,15 @@ absl::StatusOr<TrainingSample> ReadLine(std::string_view text) {
   TrainingSample sample;
   Rollout& rollout = sample.rollout;
   LineReader reader(json);
-  reader.Read("step", true, rollout.step);
-  reader.Read("sample_key", true, rollout.sample_key);
-  reader.Read("group", true, rollout.group);
-  reader.Read("prompt_tokens", true, rollout.prompt_tokens);
-  reader.Read("response_tokens", true, rollout.response_tokens);
-  reader.Read("logprobs", true, rollout.logprobs);
-  reader.Read("temperature", false, rollout.temperature);
+  reader.Integer("step", rollout.step);
+  reader.Text("sample_key", true, rollout.sample_key);
+  reader.Text("group", true, rollout.group);
+  reader.Integers("prompt_tokens", rollout.prompt_tokens);
+  reader.Integers("response_tokens", rollout.response_tokens);
+  reader.Numbers("logprobs", rollout.logprobs);
+  reader.Number("temperature", false, rollout.temperature);
   std::string reason = "length";
-  reader.Read("finish_reason", false, reason);
+  reader.Text("finish_reason", false, reason);
   bool known = false;
   for (const auto& [value, name] : kReasons) {
     if (reason != name) continue;

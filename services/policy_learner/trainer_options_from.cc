@@ -122,8 +122,9 @@ void CheckCombinations(const config::v1::Learner& l, const TrainerOptions& o,
   const auto only = [&](bool set, bool fits, const char* key,
                         const std::string& needs) {
     if (!set || fits) return;
-    problems.push_back(
-        absl::StrCat("learner.", key, ": has a meaning with ", needs, " only"));
+    problems.push_back(absl::StrCat(
+        "learner.", key, ": has a meaning with ", needs, " only",
+        l.preset() == "paper" ? "; learner.preset may have set it" : ""));
   };
   const std::string ppo_needed =
       absl::StrCat("learner.algorithm ppo (it is ", l.algorithm(), ")");
