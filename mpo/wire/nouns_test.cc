@@ -2,6 +2,7 @@
 #include "mpo/wire/nouns.h"
 
 #include <catch2/catch.hpp>
+#include <cctype>
 #include <string>
 
 namespace mpo::wire {
@@ -41,6 +42,60 @@ TEST_CASE("Rubrics and verdicts survive the wire", "[wire]") {
   CHECK(*FromProto(ToProto(unscorable)) == unscorable);
   const BaseStatistics base{-1, 2, 3};
   CHECK(FromProto(ToProto(base)) == base);
+}
+
+TEST_CASE("Every value of an enum has its own name on the wire", "[wire]") {
+  for (int i = 0; i <= static_cast<int>(UnscorableReason::kInvalidResponse);
+       ++i) {
+    Verdict verdict;
+    verdict.reason = static_cast<UnscorableReason>(i);
+    std::string name = Name(verdict.reason);
+    for (char& c : name) c = static_cast<char>(std::toupper(c));
+    CHECK(v1::UnscorableReason_Name(ToProto(verdict).unscorable().reason()) ==
+          "UNSCORABLE_REASON_" + name);
+  }
+  CHECK(ToProto(FinishReason::kStop) == v1::FINISH_REASON_STOP);
+  CHECK(ToProto(FinishReason::kLength) == v1::FINISH_REASON_LENGTH);
+  CHECK(ToProto(FinishReason::kCancelled) == v1::FINISH_REASON_CANCELLED);
+  CHECK(ToProto(FinishReason::kFailed) == v1::FINISH_REASON_FAILED);
+  CHECK(ToProto(WorkKind::kTraining) == v1::WORK_KIND_TRAINING);
+  Rubric rubric;
+  const auto aggregation = [&](Aggregation value) {
+    rubric.aggregation = value;
+    return ToProto(rubric).aggregation();
+  };
+  CHECK(aggregation(Aggregation::kRawSum) == v1::AGGREGATION_RAW_SUM);
+  CHECK(aggregation(Aggregation::kNormalisedMean) ==
+        v1::AGGREGATION_NORMALISED_MEAN);
+  CHECK(aggregation(Aggregation::kWeighted) == v1::AGGREGATION_WEIGHTED);
+  CHECK(aggregation(Aggregation::kGated) == v1::AGGREGATION_GATED);
+  CHECK(aggregation(Aggregation::kImplicit) == v1::AGGREGATION_IMPLICIT);
+  const auto scale = [&](RewardScale value) {
+    rubric.scale = value;
+    return ToProto(rubric).scale();
+  };
+  CHECK(scale(RewardScale::kNone) == v1::REWARD_SCALE_NONE);
+  CHECK(scale(RewardScale::kByMaximum) == v1::REWARD_SCALE_BY_MAXIMUM);
+  CHECK(scale(RewardScale::kContinuity) == v1::REWARD_SCALE_CONTINUITY);
+  rubric.criteria.resize(1);
+  Criterion& criterion = rubric.criteria[0];
+  const auto sent = [&] { return ToProto(rubric).criteria(0); };
+  criterion.tier = Tier::kEssential;
+  CHECK(sent().tier() == v1::TIER_ESSENTIAL);
+  criterion.tier = Tier::kImportant;
+  CHECK(sent().tier() == v1::TIER_IMPORTANT);
+  criterion.tier = Tier::kOptional;
+  CHECK(sent().tier() == v1::TIER_OPTIONAL);
+  criterion.mode = CriterionMode::kScore;
+  CHECK(sent().mode() == v1::CRITERION_MODE_SCORE);
+  criterion.mode = CriterionMode::kGate;
+  CHECK(sent().mode() == v1::CRITERION_MODE_GATE);
+  criterion.mode = CriterionMode::kVeto;
+  CHECK(sent().mode() == v1::CRITERION_MODE_VETO);
+  criterion.executor = Executor::kJudge;
+  CHECK(sent().executor() == v1::EXECUTOR_JUDGE);
+  criterion.polarity = Polarity::kAward;
+  CHECK(sent().polarity() == v1::POLARITY_AWARD);
 }
 
 TEST_CASE("What is unspecified on the wire is an invalid argument", "[wire]") {

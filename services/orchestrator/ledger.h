@@ -126,10 +126,11 @@ class Ledger {
   absl::StatusOr<std::vector<RefinementRecord>> Refinements();
   absl::Status CountRefinementAttempt(const std::string& id);
   // Ends an open refinement. `rubric`, where given, is stored; it becomes
-  // active if the refinement was accepted. An ended one is left as it is.
-  absl::Status EndRefinement(const RefinementRecord& refinement,
-                             const std::optional<RubricRecord>& rubric,
-                             absl::Time now);
+  // active if the refinement was accepted. False, and nothing has changed, when
+  // it had ended before.
+  absl::StatusOr<bool> EndRefinement(const RefinementRecord& refinement,
+                                     const std::optional<RubricRecord>& rubric,
+                                     absl::Time now);
 
   // For audits: the database itself.
   store::Database& database() { return *database_; }

@@ -176,9 +176,9 @@ absl::Status Ledger::CountRefinementAttempt(const std::string& id) {
       .status();
 }
 
-absl::Status Ledger::EndRefinement(const RefinementRecord& refinement,
-                                   const std::optional<RubricRecord>& rubric,
-                                   absl::Time now) {
+absl::StatusOr<bool> Ledger::EndRefinement(
+    const RefinementRecord& refinement,
+    const std::optional<RubricRecord>& rubric, absl::Time now) {
   MPO_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*database_));
   MPO_ASSIGN_OR_RETURN(
       const int64_t changed,
@@ -189,14 +189,15 @@ absl::Status Ledger::EndRefinement(const RefinementRecord& refinement,
                      ToJson(refinement.changes), ToJson(refinement.analyses),
                      refinement.memory, ToJson(refinement.reasons),
                      absl::ToUnixMillis(now), refinement.id));
-  if (changed == 0) return transaction.Commit();
+  if (changed == 0) return false;
   if (rubric.has_value()) MPO_RETURN_IF_ERROR(InsertRubric(*rubric, now));
   if (refinement.state == RefinementState::kAccepted) {
     MPO_RETURN_IF_ERROR(SetActive(refinement.result_rubric, now));
   }
   MPO_RETURN_IF_ERROR(Event(absl::StrCat("refinement ", Name(refinement.state)),
                             refinement.id, now));
-  return transaction.Commit();
+  MPO_RETURN_IF_ERROR(transaction.Commit());
+  return true;
 }
 
 }  // namespace mpo::orchestrator

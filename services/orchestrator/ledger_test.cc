@@ -329,10 +329,10 @@ TEST_CASE("EndRefinement takes effect once", "[ledger]") {
   end.result_rubric = v1.sha256;
   end.changes = {{"add", "x", "why"}};
   end.memory = "m";
-  REQUIRE(ledger->EndRefinement(end, v1, kNow).ok());
+  CHECK(*ledger->EndRefinement(end, v1, kNow));
   CHECK(ledger->Run()->active_rubric == v1.sha256);
   end.state = RefinementState::kFailed;
-  REQUIRE(ledger->EndRefinement(end, std::nullopt, kNow).ok());
+  CHECK_FALSE(*ledger->EndRefinement(end, std::nullopt, kNow));
   const RefinementRecord read = (*ledger->Refinements())[0];
   CHECK(read.state == RefinementState::kAccepted);
   CHECK(read.changes[0].reason == "why");

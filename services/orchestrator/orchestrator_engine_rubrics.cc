@@ -208,8 +208,10 @@ absl::StatusOr<OrchestratorEngine::Refined> OrchestratorEngine::Conclude(
                        ? RefinementState::kRejected
                        : RefinementState::kFailed;
   }
-  MPO_RETURN_IF_ERROR(
+  MPO_ASSIGN_OR_RETURN(
+      const bool ended,
       ledger_.EndRefinement(record, rubric, parts_.clock.Wall()));
+  if (!ended) return Refined::kNone;  // The run was stopped meanwhile.
   parts_.metrics.Refinements(record.state).Increment();
   Changed();
   return Refined::kEnded;

@@ -164,7 +164,8 @@ absl::Status OrchestratorEngine::StopRun() {
       if (one.state != RefinementState::kOpen) continue;
       one.state = RefinementState::kFailed;
       one.reasons = {"the run was stopped"};
-      MPO_RETURN_IF_ERROR(ledger_.EndRefinement(one, std::nullopt, now));
+      MPO_RETURN_IF_ERROR(
+          ledger_.EndRefinement(one, std::nullopt, now).status());
       parts_.metrics.Refinements(one.state).Increment();
     }
     asking = asking_;

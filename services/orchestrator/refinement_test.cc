@@ -198,9 +198,11 @@ TEST_CASE("Stopping the run ends the review that is open", "[refinement]") {
     CHECK(stop.stop_requested());
   };
   run.answer = run.Adding("three");
-  run.Review();
+  CHECK(run.Review() == Refined::kNone);
   CHECK(run.Last().state == RefinementState::kFailed);
   CHECK(run.Last().reasons.at(0) == "the run was stopped");
+  CHECK(run.metrics.Refinements(RefinementState::kFailed).Value() == 1);
+  CHECK(run.metrics.Refinements(RefinementState::kAccepted).Value() == 0);
   CHECK(run.engine->ListRubrics()->size() == 1);
   run.RunStep(3);
   CHECK(run.Status().phase == Phase::kFinished);

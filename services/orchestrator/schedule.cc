@@ -73,7 +73,7 @@ Phase PhaseOf(const Policy& policy, const PlanOptions& plan,
 bool RefinementDue(const Policy& policy, const RunRecord& run, int64_t step,
                    const Progress& progress) {
   return policy.meta_every > 0 && step % policy.meta_every == 0 &&
-         step < run.last_step && !progress.open_refinement;
+         step < run.last_step && !run.stopped && !progress.open_refinement;
 }
 
 int64_t LastStepWhenStopped(const RunRecord& run, const Progress& progress) {

@@ -43,7 +43,7 @@ Phase PhaseOf(const Policy& policy, const PlanOptions& plan,
               const RunRecord& run, const Progress& progress);
 
 // True when committing `step` starts a refinement: every k-th step but the
-// last, unless one is still open.
+// last, unless one is still open or the run is stopped.
 bool RefinementDue(const Policy& policy, const RunRecord& run, int64_t step,
                    const Progress& progress);
 
