@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "mpo/base/file.h"
@@ -161,6 +162,13 @@ Finding CheckJudge(const std::string& base_url) {
       curl_easy_init(), curl_easy_cleanup);
   if (curl == nullptr) {
     finding.detail = "libcurl cannot be initialised";
+    return finding;
+  }
+  if (!absl::StartsWith(base_url, "http://") &&
+      !absl::StartsWith(base_url, "https://")) {
+    finding.detail =
+        absl::StrCat("expected \"embedded\" or http(s)://host[:port], got \"",
+                     base_url, "\"");
     return finding;
   }
   // The same spellings as reward.judge takes.

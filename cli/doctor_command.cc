@@ -43,8 +43,11 @@ void CheckConfig(const std::string& file, std::vector<Finding>& findings) {
                         .detail = absl::StrCat(
                             file, ", model, rubric and data are in order")});
   }
-  for (const std::string& judge :
-       {train->config.reward().judge(), train->config.meta().judge()}) {
+  std::vector<std::string> judges = {train->config.reward().judge()};
+  if (train->config.meta().every() > 0) {
+    judges.push_back(train->config.meta().judge());
+  }
+  for (const std::string& judge : judges) {
     if (judge != "embedded") findings.push_back(CheckJudge(judge));
   }
 }

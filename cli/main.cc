@@ -36,6 +36,9 @@ int Refuse(const CLI::App& app, int argc, char** argv,
     std::fprintf(stderr, "mpo: %s; see mpo %s --help\n", error.what(), argv[1]);
   } else if (argc > 1 && argv[1][0] != '-') {
     std::fprintf(stderr, "mpo: no command \"%s\"; see mpo --help\n", argv[1]);
+  } else if (argc > 1) {
+    std::fprintf(stderr, "mpo: unknown option \"%s\"; see mpo --help\n",
+                 argv[1]);
   } else {
     std::fprintf(stderr, "mpo: %s; see mpo --help\n", error.what());
   }

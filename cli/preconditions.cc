@@ -18,6 +18,7 @@
 #include "mpo/text/prompt_renderer.h"
 #include "mpo/text/tokenizer.h"
 #include "services/orchestrator/run_options.h"
+#include "services/policy_learner/trainer_options_from.h"
 
 namespace mpo::cli {
 namespace {
@@ -59,6 +60,23 @@ absl::Status CheckModel(const std::string& model) {
         " tokens, config.json's vocab_size is ", config.vocab_size));
   }
   return ModelBytes(model).status();
+}
+
+// That the reference reads what the policy writes.
+absl::Status CheckReference(const std::string& reference,
+                            const std::string& model) {
+  MPO_RETURN_IF_ERROR(CheckModel(reference));
+  const auto ours = model::LoadModelConfig(model);
+  if (!ours.ok()) return absl::OkStatus();  // Told as a problem of the model.
+  MPO_ASSIGN_OR_RETURN(const auto theirs, model::LoadModelConfig(reference));
+  if (theirs.vocab_size == ours->vocab_size &&
+      theirs.context >= ours->context) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      reference, ": expected the policy's vocabulary of ", ours->vocab_size,
+      " and at least its context of ", ours->context, ", found ",
+      theirs.vocab_size, " and ", theirs.context));
 }
 
 // The prompts of a file, and that each leaves room for a response.
@@ -113,8 +131,7 @@ absl::Status CheckRubric(const std::string& path, bool embedded_judge) {
 absl::Status CheckDisk(const RunConfig& config) {
   const absl::StatusOr<uint64_t> model = ModelBytes(config.policy().model());
   if (!model.ok()) return absl::OkStatus();  // Told as a problem of the model.
-  const uint64_t needed = NeededBytes(*model, !config.policy().has_lora(),
-                                      config.learner().checkpoints_kept());
+  const uint64_t needed = NeededBytes(*model, config);
   MPO_ASSIGN_OR_RETURN(const uint64_t free, FreeBytes(config.run().dir()));
   if (free >= needed) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
@@ -125,13 +142,28 @@ absl::Status CheckDisk(const RunConfig& config) {
 
 }  // namespace
 
-uint64_t NeededBytes(uint64_t model_bytes, bool full_weights,
-                     int checkpoints_kept) {
+uint64_t NeededBytes(uint64_t model_bytes, const RunConfig& config) {
+  const config::v1::Learner& learner = config.learner();
   // Weights and two moments of Adam, all float32 where the file may be 16 bit;
   // an adapter stays far below a tenth of that.
-  const uint64_t checkpoint =
-      full_weights ? 6 * model_bytes : 6 * model_bytes / 10;
-  return checkpoint * static_cast<uint64_t>(checkpoints_kept + 1) + 200 * kMiB;
+  const uint64_t whole = 6 * model_bytes;
+  uint64_t checkpoint = config.policy().has_lora() ? whole / 10 : whole;
+  if (learner.value_model() == "separate") checkpoint += whole;
+  int64_t checkpoints = learner.checkpoints_kept() + 1;
+  if (learner.checkpoints_keep_every() > 0) {
+    checkpoints += config.run().steps() / learner.checkpoints_keep_every();
+  }
+  uint64_t needed =
+      checkpoint * static_cast<uint64_t>(checkpoints) + 200 * kMiB;
+  if (learner.record_rollouts()) {
+    // Two tokens and a log-prob in text, and what surrounds them.
+    const auto& generation = config.generation();
+    needed += static_cast<uint64_t>(config.run().steps()) *
+              static_cast<uint64_t>(generation.prompts_per_step()) *
+              static_cast<uint64_t>(generation.group_size()) *
+              (2048 + 32 * static_cast<uint64_t>(generation.max_new_tokens()));
+  }
+  return needed;
 }
 
 std::vector<std::string> FindProblems(const RunConfig& config) {
@@ -143,6 +175,12 @@ std::vector<std::string> FindProblems(const RunConfig& config) {
     }
   };
   check("policy.model", CheckModel(config.policy().model()));
+  if (const std::string& reference = config.policy().reference();
+      !reference.empty()) {
+    check("policy.reference",
+          CheckReference(reference, config.policy().model()));
+  }
+  check("learner", policy_learner::TrainerOptionsFrom(config).status());
   check("generation", model::ParsePlacement(config.generation().dtype(),
                                             config.generation().device())
                           .status());

@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "mpo/config/run_config.h"
 #include "mpo/model/language_model.h"
 #include "tests/support/tiny_tokenizer.h"
 
@@ -41,18 +42,18 @@ struct Workspace {
           "id: r\nscope: global\naggregation: raw_sum\nscale: by_maximum\n"
           "criteria:\n  - {id: words, text: Many words, maximum: 5, "
           "check: {name: words, saturate_at: 10}}\n");
-    config.set_task("math");
-    config.mutable_run()->set_steps(3);
-    config.mutable_generation()->set_prompts_per_step(1);
-    config.mutable_generation()->set_group_size(2);
-    config.mutable_generation()->set_unit_size(2);
-    config.mutable_generation()->set_max_new_tokens(4);
-    config.mutable_generation()->set_dtype("float32");
-    config.mutable_generation()->set_device("cpu");
-    config.mutable_run()->set_dir((dir / "run").string());
-    config.mutable_policy()->set_model((dir / "model").string());
-    config.mutable_data()->set_train((dir / "prompts.jsonl").string());
-    config.mutable_reward()->set_rubric((dir / "rubric.yaml").string());
+    const auto loaded = config::ParseRunConfig(
+        absl::StrCat(
+            "run: {name: r, steps: 3, dir: ", (dir / "run").string(),
+            "}\ntask: math\ndata: {train: ", (dir / "prompts.jsonl").string(),
+            "}\npolicy: {model: ", (dir / "model").string(),
+            "}\ngeneration: {prompts_per_step: 1, group_size: 2, "
+            "unit_size: 2, max_new_tokens: 4}\nreward: {rubric: ",
+            (dir / "rubric.yaml").string(), "}\n"),
+        "test");
+    INFO(loaded.status());
+    REQUIRE(loaded.ok());
+    config = loaded->config;
   }
   ~Workspace() { fs::remove_all(dir); }
 
@@ -121,11 +122,37 @@ TEST_CASE("a device that is not there is told before the run", "[cli]") {
   CHECK(absl::StartsWith(problems[0], "generation: device"));
 }
 
-TEST_CASE("full weights need several times the room of an adapter", "[cli]") {
+TEST_CASE("the learner's settings and the reference are told before the run",
+          "[cli]") {
+  Workspace w;
+  w.config.mutable_learner()->set_dual_clip(1);
+  w.config.mutable_policy()->set_reference((w.dir / "nowhere").string());
+  const auto problems = FindProblems(w.config);
+  REQUIRE(problems.size() == 2);
+  CHECK(absl::StartsWith(problems[0], "policy.reference: no directory"));
+  CHECK(absl::StartsWith(problems[1], "learner: learner.dual_clip"));
+}
+
+TEST_CASE("a run needs room for everything it keeps", "[cli]") {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
-  CHECK(NeededBytes(kGiB, true, 2) > 18 * kGiB);
-  CHECK(NeededBytes(kGiB, false, 2) < 3 * kGiB);
-  CHECK(NeededBytes(0, false, 1) == 200 * (uint64_t{1} << 20));
+  config::v1::RunConfig config;
+  config.mutable_learner()->set_checkpoints_kept(2);
+  CHECK(NeededBytes(kGiB, config) > 18 * kGiB);
+  config.mutable_policy()->mutable_lora();
+  const uint64_t adapter = NeededBytes(kGiB, config);
+  CHECK(adapter < 3 * kGiB);
+  config.mutable_learner()->set_value_model("separate");
+  CHECK(NeededBytes(kGiB, config) == adapter + 18 * kGiB);
+  config.mutable_learner()->clear_value_model();
+  config.mutable_run()->set_steps(100);
+  config.mutable_learner()->set_checkpoints_keep_every(10);
+  CHECK(NeededBytes(kGiB, config) > 2 * adapter);
+  config.mutable_learner()->clear_checkpoints_keep_every();
+  config.mutable_learner()->set_record_rollouts(true);
+  config.mutable_generation()->set_prompts_per_step(16);
+  config.mutable_generation()->set_group_size(4);
+  config.mutable_generation()->set_max_new_tokens(400);
+  CHECK(NeededBytes(kGiB, config) > adapter + 90'000'000);
 }
 
 }  // namespace

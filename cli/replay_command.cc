@@ -23,9 +23,14 @@ struct ReplayFlags {
   bool json = false;
 };
 
-double Figure(const std::map<std::string, double>& figures, const char* name) {
+// "-" where the step gave no such figure.
+std::string Figure(const std::map<std::string, double>& figures,
+                   const char* name, const char* format) {
   const auto found = figures.find(name);
-  return found == figures.end() ? 0 : found->second;
+  if (found == figures.end()) return "-";
+  char text[64];
+  std::snprintf(text, sizeof(text), format, found->second);
+  return text;
 }
 
 void Show(const policy_learner::ReplayedStep& step, bool json) {
@@ -33,14 +38,22 @@ void Show(const policy_learner::ReplayedStep& step, bool json) {
     std::fputs(policy_learner::ToJsonLine(step).c_str(), stdout);
   } else {
     const auto& metrics = step.result.metrics;
+    const auto nonfinite = metrics.find("nonfinite");
     double seconds = 0;
     for (const auto& [phase, spent] : step.result.seconds) seconds += spent;
     std::printf(
-        "step %4lld  reward %.3f  loss %.4f  kl %.4f  grad %.3f  %.1f s  "
-        "weights %.12s\n",
-        static_cast<long long>(step.step), Figure(metrics, "reward"),
-        Figure(metrics, "policy_loss"), Figure(metrics, "kl"),
-        Figure(metrics, "grad_norm"), seconds, step.weights_sha256.c_str());
+        "step %4lld  reward %s  loss %s  kl %s  grad %s  unscorable %s  "
+        "%.1f s  weights %.12s%s\n",
+        static_cast<long long>(step.step),
+        Figure(metrics, "reward", "%.3f").c_str(),
+        Figure(metrics, "policy_loss", "%.4f").c_str(),
+        Figure(metrics, "kl", "%.4f").c_str(),
+        Figure(metrics, "grad_norm", "%.3f").c_str(),
+        Figure(metrics, "unscorable", "%.0f").c_str(), seconds,
+        step.weights_sha256.c_str(),
+        nonfinite != metrics.end() && nonfinite->second > 0
+            ? "  NOT FINITE: nothing was changed"
+            : "");
   }
   std::fflush(stdout);
 }
@@ -87,7 +100,7 @@ void AddReplayCommand(CLI::App& app, Action& action) {
       ->add_option("--last-step", flags->last_step,
                    "Later steps are skipped; 0 = none")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command->add_flag("--json", flags->json, "One JSON object a step on stdout");
   command->callback(
       [flags, &action] { action = [flags] { return Report(Run(*flags)); }; });

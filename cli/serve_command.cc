@@ -30,6 +30,7 @@ struct ServeOptions {
   std::string model;
   std::string adapter;
   std::string chat_family;
+  bool no_default_system = false;
   std::string dtype = "float32";
   std::string device = "cpu";
   std::string name;
@@ -49,6 +50,7 @@ absl::Status Serve(const ServeOptions& options) {
   tensor::SetThreads(options.threads > 0 ? options.threads : cores);
   serving::OpenAiServerOptions http{
       .host = options.host, .port = options.port, .model_name = options.name};
+  http.default_system_prompt = !options.no_default_system;
   if (http.model_name.empty()) {
     http.model_name =
         std::filesystem::weakly_canonical(options.model).filename().string();
@@ -125,6 +127,9 @@ void AddServeCommand(CLI::App& app, Action& action) {
                    "How to render messages, where the model's chat template "
                    "is not known")
       ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
+  command->add_flag("--no-default-system", options->no_default_system,
+                    "Render chats without the model's own system turn, as "
+                    "training does");
   command->add_option("--name", options->name,
                       "Name clients ask for; default: the directory's");
   command->add_option("--host", options->host, "Address to listen at")

@@ -29,8 +29,8 @@ absl::StatusOr<std::string> AddressOf(const Target& target) {
   }
   if (found->second.pid == 0) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the run in ", target.run,
-        " is not running; mpo train with its configuration goes on with it"));
+        "the run in ", target.run, " is not running; mpo status --run ",
+        target.run, " tells where it stands"));
   }
   return found->second.addresses.grpc;
 }

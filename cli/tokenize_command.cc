@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 
 // Answers each line of stdin with one line on stdout.
 absl::Status Tokenize(const std::string& model, const std::string& family,
-                      bool decode) {
+                      bool decode, bool default_system) {
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(model));
   std::optional<text::ChatTemplate> chat;
@@ -47,7 +47,8 @@ absl::Status Tokenize(const std::string& model, const std::string& family,
       }
       MPO_ASSIGN_OR_RETURN(
           const std::string rendered,
-          chat->Render(input.messages, {.default_system_prompt = true}));
+          chat->Render(input.messages,
+                       {.default_system_prompt = default_system}));
       MPO_ASSIGN_OR_RETURN(answer["ids"], tokenizer.Encode(rendered));
     }
     std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace)
@@ -71,9 +72,13 @@ void AddTokenizeCommand(CLI::App& app, Action& action) {
                    "is not known")
       ->check(CLI::IsMember(text::ChatTemplate::FamilyNames()));
   command->add_flag("--decode", *decode, "Expect lines with ids");
-  command->callback([model, family, decode, &action] {
-    action = [model, family, decode] {
-      return Report(Tokenize(*model, *family, *decode));
+  auto no_system = std::make_shared<bool>(false);
+  command->add_flag("--no-default-system", *no_system,
+                    "Render messages without the model's own system turn, as "
+                    "training does");
+  command->callback([model, family, decode, no_system, &action] {
+    action = [model, family, decode, no_system] {
+      return Report(Tokenize(*model, *family, *decode, !*no_system));
     };
   });
 }

@@ -97,10 +97,4 @@ TEST_CASE("FindProblems names everything that would stop the run", "[cli]") {
   CHECK_THAT(problems[4], Contains("reward.http.api_key_file"));
 }
 
-TEST_CASE("NeededBytes grows with what is kept", "[cli]") {
-  constexpr uint64_t kGiB = uint64_t{1} << 30;
-  CHECK(NeededBytes(kGiB, true, 2) > 18 * kGiB);
-  CHECK(NeededBytes(kGiB, false, 2) < 3 * kGiB);
-}
-
 }  // namespace mpo::cli

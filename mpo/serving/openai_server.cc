@@ -166,7 +166,8 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> OpenAiServer::State::Prompts(
     if (!chat_.ok()) return chat_.status();
     MPO_ASSIGN_OR_RETURN(
         const std::string text,
-        chat_->Render(request.messages, {.default_system_prompt = true}));
+        chat_->Render(request.messages, {.default_system_prompt =
+                                             options_.default_system_prompt}));
     MPO_ASSIGN_OR_RETURN(prompts.emplace_back(), tokenizer_.Encode(text));
     return prompts;
   }

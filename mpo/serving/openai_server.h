@@ -22,6 +22,8 @@ struct OpenAiServerOptions {
   int connections = 64;         // Served at a time; more wait.
   int64_t max_body_bytes = int64_t{8} << 20;
   int retry_after_seconds = 1;  // Told with a 429.
+  // Chats without a system turn get the model's own; training renders without.
+  bool default_system_prompt = true;
 };
 
 // The HTTP side of `mpo serve`: /v1/models, /v1/completions,
