@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <curl/curl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,24 +10,15 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "mpo/base/mutex.h"
 #include "mpo/judge/chat_client.h"
+#include "mpo/judge/http_exchange.h"
 
 namespace mpo::judge {
 namespace {
 
 using Json = nlohmann::json;
-
-// What one HTTP exchange gave.
-struct Reply {
-  CURLcode code = CURLE_OK;
-  long status = 0;
-  std::string body;
-  bool too_large = false;
-  double retry_after = -1;  // Seconds; -1 = not told.
-};
 
 // What one attempt means.
 struct Outcome {
@@ -42,38 +31,6 @@ struct Outcome {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
 };
-
-struct Transfer {
-  Reply* reply;
-  size_t limit;
-  const std::stop_token* stop;
-};
-
-size_t OnBody(char* data, size_t size, size_t count, void* user) {
-  auto& transfer = *static_cast<Transfer*>(user);
-  if (transfer.reply->body.size() + size * count > transfer.limit) {
-    transfer.reply->too_large = true;
-    return 0;
-  }
-  transfer.reply->body.append(data, size * count);
-  return size * count;
-}
-
-size_t OnHeader(char* data, size_t size, size_t count, void* user) {
-  const std::string line(data, size * count);
-  const size_t colon = line.find(':');
-  double seconds = 0;
-  if (colon != std::string::npos &&
-      absl::EqualsIgnoreCase(line.substr(0, colon), "retry-after") &&
-      absl::SimpleAtod(line.substr(colon + 1), &seconds) && seconds >= 0) {
-    static_cast<Transfer*>(user)->reply->retry_after = seconds;
-  }
-  return size * count;
-}
-
-int OnProgress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<Transfer*>(user)->stop->stop_requested() ? 1 : 0;
-}
 
 absl::StatusOr<std::string> UrlOf(std::string base) {
   if (!absl::StartsWith(base, "http://") &&
@@ -151,18 +108,18 @@ std::string Excerpt(const std::string& body) {
 }
 
 // What an exchange without a completion means.
-Outcome ReadFailure(const Reply& reply, bool sent_schema) {
-  if (reply.too_large) {
+Outcome ReadFailure(const HttpReply& reply, bool sent_schema) {
+  using Transfer = HttpReply::Transfer;
+  if (reply.transfer == Transfer::kTooLarge) {
     return Fail(absl::DataLossError("the answer is larger than the limit"),
                 "parse_error", true);
   }
-  if (reply.code == CURLE_OPERATION_TIMEDOUT) {
+  if (reply.transfer == Transfer::kTimedOut) {
     return Fail(absl::DeadlineExceededError("no answer in time"), "timeout",
                 true);
   }
-  if (reply.code != CURLE_OK) {
-    return Fail(absl::UnavailableError(curl_easy_strerror(reply.code)),
-                "connection", true);
+  if (reply.transfer == Transfer::kBroken) {
+    return Fail(absl::UnavailableError(reply.error), "connection", true);
   }
   const std::string what =
       absl::StrCat("HTTP ", reply.status, ": ", Excerpt(reply.body));
@@ -216,7 +173,6 @@ class CurlChatModel::State {
   CurlChatModelOptions options;
 
  private:
-  Reply Post(const std::string& body, std::stop_token stop);
   std::string Body(const std::vector<ChatMessage>& messages,
                    const ChatOptions& ask, bool schema) const;
 
@@ -256,47 +212,6 @@ std::string CurlChatModel::State::Body(const std::vector<ChatMessage>& messages,
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Reply CurlChatModel::State::Post(const std::string& body,
-                                 std::stop_token stop) {
-  Reply reply;
-  const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(
-      curl_easy_init(), curl_easy_cleanup);
-  if (curl == nullptr) {
-    reply.code = CURLE_FAILED_INIT;
-    return reply;
-  }
-  curl_slist* list =
-      curl_slist_append(nullptr, "Content-Type: application/json");
-  if (!options.api_key.empty()) {
-    list = curl_slist_append(
-        list, ("Authorization: Bearer " + options.api_key.Reveal()).c_str());
-  }
-  const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(
-      list, curl_slist_free_all);
-  Transfer transfer{&reply, static_cast<size_t>(options.max_body_bytes), &stop};
-  CURL* handle = curl.get();
-  curl_easy_setopt(handle, CURLOPT_URL, url_.c_str());
-  curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body.c_str());
-  curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE,
-                   static_cast<long>(body.size()));
-  curl_easy_setopt(
-      handle, CURLOPT_TIMEOUT_MS,
-      std::max<long>(1, absl::ToInt64Milliseconds(options.timeout)));
-  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, OnBody);
-  curl_easy_setopt(handle, CURLOPT_WRITEDATA, &transfer);
-  curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, OnHeader);
-  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &transfer);
-  curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
-  curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, OnProgress);
-  curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &transfer);
-  reply.code = curl_easy_perform(handle);
-  curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &reply.status);
-  return reply;
-}
-
 Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
                                       const ChatOptions& ask) {
   if (!breaker.Admit()) {
@@ -312,9 +227,15 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
   const absl::Time began = clock_.Steady();
   const bool schema = !ask.response_schema.empty() && !no_schema_;
   ++requests;
-  const Reply reply = Post(Body(messages, ask, schema), ask.stop);
+  const HttpReply reply =
+      PostJson({.url = url_,
+                .bearer = options.api_key.Reveal(),
+                .body = Body(messages, ask, schema),
+                .timeout = options.timeout,
+                .max_reply_bytes = static_cast<size_t>(options.max_body_bytes)},
+               ask.stop);
   const bool answered =
-      reply.code == CURLE_OK && reply.status == 200 && !reply.too_large;
+      reply.transfer == HttpReply::Transfer::kWhole && reply.status == 200;
   Outcome outcome = answered ? ReadCompletion(reply.body, ask.accept_truncated)
                              : ReadFailure(reply, schema);
   const bool stopped = ask.stop.stop_requested();  // Read once.
