@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/doctor_checks.h"
 
-#include <curl/curl.h>
-
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -13,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/judge/http_exchange.h"
 #include "mpo/rubric/rubric_yaml.h"
 #include "services/orchestrator/ledger_audit.h"
 
@@ -68,8 +67,6 @@ Finding CheckDiskSpace(const std::filesystem::path& directory) {
   }
   return finding;
 }
-
-size_t Discard(char*, size_t size, size_t count, void*) { return size * count; }
 
 }  // namespace
 
@@ -158,12 +155,6 @@ std::vector<Finding> AuditRun(const std::filesystem::path& directory) {
 
 Finding CheckJudge(const std::string& base_url) {
   Finding finding{.level = Level::kFailed, .name = "judge"};
-  const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(
-      curl_easy_init(), curl_easy_cleanup);
-  if (curl == nullptr) {
-    finding.detail = "libcurl cannot be initialised";
-    return finding;
-  }
   if (!absl::StartsWith(base_url, "http://") &&
       !absl::StartsWith(base_url, "https://")) {
     finding.detail =
@@ -178,21 +169,24 @@ Finding CheckJudge(const std::string& base_url) {
     if (url.ends_with(end)) url.resize(url.size() - end.size());
   }
   url += "/v1/models";
-  curl_easy_setopt(curl.get(), CURLOPT_URL, url.c_str());
-  curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT_MS, 5000L);
-  curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, Discard);
-  const CURLcode code = curl_easy_perform(curl.get());
-  long status = 0;
-  curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
-  if (code != CURLE_OK) {
-    finding.detail = absl::StrCat(url, ": ", curl_easy_strerror(code),
-                                  "; is the judge running, is the URL right?");
-  } else if (status >= 500) {
-    finding.detail = absl::StrCat(url, " answered ", status);
+  const judge::HttpReply reply =
+      judge::Exchange({.url = url,
+                       .bearer = "",
+                       .body = nullptr,
+                       .timeout = absl::Seconds(5),
+                       .max_reply_bytes = size_t{1} << 20},
+                      {});
+  using Transfer = judge::HttpReply::Transfer;
+  if (reply.transfer == Transfer::kBroken ||
+      reply.transfer == Transfer::kTimedOut) {
+    finding.detail = absl::StrCat(
+        url, ": ", reply.error.empty() ? "no answer in time" : reply.error,
+        "; is the judge running, is the URL right?");
+  } else if (reply.status >= 500) {
+    finding.detail = absl::StrCat(url, " answered ", reply.status);
   } else {
-    finding.level = status < 300 ? Level::kOk : Level::kWarning;
-    finding.detail = absl::StrCat(url, " answered ", status);
+    finding.level = reply.status < 300 ? Level::kOk : Level::kWarning;
+    finding.detail = absl::StrCat(url, " answered ", reply.status);
   }
   return finding;
 }

@@ -40,7 +40,8 @@ function(mpo_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE mpo_build_flags mpo::test_main ${ARG_DEPS})
   target_compile_definitions(${name} PRIVATE MPO_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MPO_BINARY_DIR="${PROJECT_BINARY_DIR}")
-  catch_discover_tests(${name} TEST_PREFIX "${name}: " PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  catch_discover_tests(${name} TEST_PREFIX "${name}: " PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+    SKIP_REGULAR_EXPRESSION "skipped: no CUDA device")
 endfunction()
 
 if(BUILD_TESTING)

@@ -227,10 +227,11 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
   const absl::Time began = clock_.Steady();
   const bool schema = !ask.response_schema.empty() && !no_schema_;
   ++requests;
+  const std::string body = Body(messages, ask, schema);
   const HttpReply reply =
-      PostJson({.url = url_,
+      Exchange({.url = url_,
                 .bearer = options.api_key.Reveal(),
-                .body = Body(messages, ask, schema),
+                .body = &body,
                 .timeout = options.timeout,
                 .max_reply_bytes = static_cast<size_t>(options.max_body_bytes)},
                ask.stop);

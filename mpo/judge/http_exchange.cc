@@ -12,7 +12,7 @@
 namespace mpo::judge {
 namespace {
 
-struct Exchange {
+struct Sink {
   HttpReply* reply;
   size_t limit;
   bool too_large;
@@ -20,12 +20,12 @@ struct Exchange {
 };
 
 size_t OnBody(char* data, size_t size, size_t count, void* user) {
-  auto& exchange = *static_cast<Exchange*>(user);
-  if (exchange.reply->body.size() + size * count > exchange.limit) {
-    exchange.too_large = true;
+  auto& sink = *static_cast<Sink*>(user);
+  if (sink.reply->body.size() + size * count > sink.limit) {
+    sink.too_large = true;
     return 0;
   }
-  exchange.reply->body.append(data, size * count);
+  sink.reply->body.append(data, size * count);
   return size * count;
 }
 
@@ -36,13 +36,13 @@ size_t OnHeader(char* data, size_t size, size_t count, void* user) {
   if (colon != std::string::npos &&
       absl::EqualsIgnoreCase(line.substr(0, colon), "retry-after") &&
       absl::SimpleAtod(line.substr(colon + 1), &seconds) && seconds >= 0) {
-    static_cast<Exchange*>(user)->reply->retry_after = seconds;
+    static_cast<Sink*>(user)->reply->retry_after = seconds;
   }
   return size * count;
 }
 
 int OnProgress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<Exchange*>(user)->stop->stop_requested() ? 1 : 0;
+  return static_cast<Sink*>(user)->stop->stop_requested() ? 1 : 0;
 }
 
 HttpReply::Transfer TransferOf(CURLcode code, bool too_large) {
@@ -54,7 +54,7 @@ HttpReply::Transfer TransferOf(CURLcode code, bool too_large) {
 
 }  // namespace
 
-HttpReply PostJson(const HttpRequest& request, std::stop_token stop) {
+HttpReply Exchange(const HttpRequest& request, std::stop_token stop) {
   HttpReply reply;
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(
       curl_easy_init(), curl_easy_cleanup);
@@ -70,28 +70,30 @@ HttpReply PostJson(const HttpRequest& request, std::stop_token stop) {
   }
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(
       list, curl_slist_free_all);
-  Exchange exchange{&reply, request.max_reply_bytes, false, &stop};
+  Sink sink{&reply, request.max_reply_bytes, false, &stop};
   CURL* handle = curl.get();
   curl_easy_setopt(handle, CURLOPT_URL, request.url.c_str());
   curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request.body.c_str());
-  curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE,
-                   static_cast<long>(request.body.size()));
+  if (request.body != nullptr) {
+    curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request.body->c_str());
+    curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE,
+                     static_cast<long>(request.body->size()));
+  }
   curl_easy_setopt(
       handle, CURLOPT_TIMEOUT_MS,
       std::max<long>(1, absl::ToInt64Milliseconds(request.timeout)));
   curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, OnBody);
-  curl_easy_setopt(handle, CURLOPT_WRITEDATA, &exchange);
+  curl_easy_setopt(handle, CURLOPT_WRITEDATA, &sink);
   curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, OnHeader);
-  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &exchange);
+  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &sink);
   curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, OnProgress);
-  curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &exchange);
+  curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &sink);
   const CURLcode code = curl_easy_perform(handle);
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &reply.status);
-  reply.transfer = TransferOf(code, exchange.too_large);
+  reply.transfer = TransferOf(code, sink.too_large);
   if (reply.transfer == HttpReply::Transfer::kBroken) {
     reply.error = curl_easy_strerror(code);
   }

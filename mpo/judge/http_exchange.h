@@ -9,13 +9,12 @@
 
 namespace mpo::judge {
 
-// One POST of a JSON body.
 struct HttpRequest {
   const std::string& url;
   const std::string& bearer;  // Authorization; empty = none.
-  const std::string& body;
-  absl::Duration timeout;  // Of the whole exchange.
-  size_t max_reply_bytes;  // A larger reply is cut off and says so.
+  const std::string* body;    // POSTed as JSON; null = a GET.
+  absl::Duration timeout;     // Of the whole exchange.
+  size_t max_reply_bytes;     // A larger reply is cut off and says so.
 };
 
 // What it gave.
@@ -30,6 +29,6 @@ struct HttpReply {
 
 // Blocks until the exchange is over or `stop` is requested (then kBroken).
 // Redirects are not followed; libcurl's proxy variables apply. Thread-safe.
-HttpReply PostJson(const HttpRequest& request, std::stop_token stop);
+HttpReply Exchange(const HttpRequest& request, std::stop_token stop);
 
 }  // namespace mpo::judge

@@ -20,6 +20,8 @@ namespace mpo::wire {
 google::protobuf::Duration ToProto(absl::Duration duration);
 v1::Prompt ToProto(const Prompt& prompt);
 v1::Sample ToProto(const Sample& sample);
+// Temperature, top_k, top_p and max_new_tokens: what a run can configure. The
+// options that only `mpo generate` and `mpo serve` have stay behind.
 v1::SamplingOptions ToProto(const SamplingOptions& sampling);
 v1::WorkKind ToProto(WorkKind kind);
 v1::WorkUnit ToProto(const WorkUnit& unit);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The spool and the checkpoint store: what survives a crash.
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -13,21 +12,13 @@
 #include "mpo/base/file.h"
 #include "services/policy_learner/checkpoint_store.h"
 #include "services/policy_learner/rollout_spool.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "learnerXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 std::string Message(const absl::Status& status) {
   return std::string(status.message());

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/learner_engine.h"
 
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -10,21 +8,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/policy_learner/toy_mesh.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "engineXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 constexpr int kSteps = 5;
 

@@ -3,7 +3,6 @@
 
 #include <grpcpp/grpcpp.h>
 #include <torch/torch.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -13,21 +12,13 @@
 #include "mpo/rpc/server_host.h"
 #include "mpo/weights/assembler.h"
 #include "services/policy_learner/toy_mesh.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "serviceXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 // A learner behind a real server on a free port.
 class Fixture {

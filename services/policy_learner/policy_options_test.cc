@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the options of the trainer beyond the plain algorithms do to an update.
 #include <torch/torch.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -9,25 +8,14 @@
 
 #include "services/policy_learner/policy_trainer.h"
 #include "services/policy_learner/toy_task.h"
+#include "services/policy_learner/trainer_checks.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
 using Model = std::shared_ptr<const model::LanguageModel>;
-
-std::unique_ptr<PolicyTrainer> NewTrainer(const TrainerOptions& options,
-                                          Model reference = nullptr) {
-  auto trainer = PolicyTrainer::Create(ToyTask::Model(), options, Clock::Real(),
-                                       std::move(reference));
-  INFO(trainer.status());
-  REQUIRE(trainer.ok());
-  return *std::move(trainer);
-}
-
-std::string Digest(const PolicyTrainer& trainer) {
-  return *tensor::Digest(trainer.model().Weights());
-}
 
 void TrainSteps(PolicyTrainer& trainer, int64_t after, int64_t through) {
   for (int64_t step = after + 1; step <= through; ++step) {
@@ -107,15 +95,6 @@ std::string AnyVariant() {
                   "behaviour", "batch scale");
 }
 
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = std::filesystem::temp_directory_path() / "optionsXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
-
 TEST_CASE("Every option of the learner raises the reward", "[learner]") {
   const std::string name = AnyVariant();
   INFO(name);
@@ -123,35 +102,6 @@ TEST_CASE("Every option of the learner raises the reward", "[learner]") {
   const double before = Reward(*trainer);
   TrainSteps(*trainer, 0, 10);
   CHECK(Reward(*trainer) > before);
-}
-
-// Largest difference of the weights after an update whose steps are in
-// proportion to the gradient.
-double Difference(TrainerOptions options,
-                  const std::vector<TrainingSample>& samples_a,
-                  const std::vector<TrainingSample>& samples_b,
-                  int64_t tokens_b) {
-  options.adam_beta1 = options.adam_beta2 = 0;
-  options.adam_epsilon = 1;
-  options.learning_rate = options.value_learning_rate = 1;
-  options.max_grad_norm = 0;
-  auto a = NewTrainer(options);
-  options.micro_batch_tokens = tokens_b;
-  auto b = NewTrainer(options);
-  const auto result_a = a->Train(1, samples_a);
-  const auto result_b = b->Train(1, samples_b);
-  REQUIRE(result_a.ok());
-  REQUIRE(result_b.ok());
-  CHECK(result_a->metrics.at("value_loss") ==
-        Approx(result_b->metrics.at("value_loss")).epsilon(1e-4));
-  double largest = 0;
-  const auto wa = a->model().Weights(), wb = b->model().Weights();
-  for (size_t i = 0; i < wa.size(); ++i) {
-    largest = std::max(
-        largest, (wa[i].tensor - wb[i].tensor).abs().max().item<double>());
-  }
-  CHECK(Digest(*a) != Digest(*NewTrainer(options)));
-  return largest;
 }
 
 TEST_CASE("No option makes an update depend on the micro-batches",

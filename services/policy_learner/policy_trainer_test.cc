@@ -2,7 +2,6 @@
 #include "services/policy_learner/policy_trainer.h"
 
 #include <torch/torch.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -13,22 +12,13 @@
 
 #include "mpo/tensor/counter_random.h"
 #include "services/policy_learner/toy_task.h"
+#include "services/policy_learner/trainer_checks.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
-
-std::unique_ptr<PolicyTrainer> NewTrainer(const TrainerOptions& options) {
-  auto trainer =
-      PolicyTrainer::Create(ToyTask::Model(), options, Clock::Real());
-  REQUIRE(trainer.ok());
-  return *std::move(trainer);
-}
-
-std::string Digest(const PolicyTrainer& trainer) {
-  return *tensor::Digest(trainer.model().Weights());
-}
 
 // Trains steps (after, through]; returns the last reward.
 double TrainSteps(PolicyTrainer& trainer, int64_t after, int64_t through) {
@@ -66,15 +56,6 @@ TrainerOptions PpoOptions() {
   options.value_coef = 1;
   return options;
 }
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = std::filesystem::temp_directory_path() / "trainerXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
 
 TEST_CASE("PPO, RLOO and GRPO each raise the reward, and PPO reaches RLOO's",
           "[learner]") {
@@ -189,32 +170,6 @@ TEST_CASE("Loading names what does not fit", "[learner]") {
   const absl::Status status = NewTrainer(options)->Load(directory.path);
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
   CHECK_THAT(std::string(status.message()), Contains("expected shape [2, 32]"));
-}
-
-// Largest difference of the gradient's direction: one AdamW step from the same
-// state, with beta 0 and a large epsilon, so that the step is proportional to
-// the gradient.
-double Difference(TrainerOptions options,
-                  const std::vector<TrainingSample>& samples_a,
-                  const std::vector<TrainingSample>& samples_b,
-                  int64_t tokens_b) {
-  options.adam_beta1 = options.adam_beta2 = 0;
-  options.adam_epsilon = 1;
-  options.learning_rate = 1;
-  options.max_grad_norm = 0;
-  auto a = NewTrainer(options);
-  options.micro_batch_tokens = tokens_b;
-  auto b = NewTrainer(options);
-  REQUIRE(a->Train(1, samples_a).ok());
-  REQUIRE(b->Train(1, samples_b).ok());
-  double largest = 0;
-  const auto wa = a->model().Weights(), wb = b->model().Weights();
-  for (size_t i = 0; i < wa.size(); ++i) {
-    largest = std::max(
-        largest, (wa[i].tensor - wb[i].tensor).abs().max().item<double>());
-  }
-  CHECK(Digest(*a) != Digest(*NewTrainer(options)));
-  return largest;
 }
 
 TEST_CASE("Any split into micro-batches gives the same gradient", "[learner]") {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/replay.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
@@ -11,21 +9,13 @@
 #include "mpo/base/file.h"
 #include "services/policy_learner/rollout_lines.h"
 #include "services/policy_learner/toy_mesh.h"
+#include "tests/support/temporary_directory.h"
 
 namespace mpo::policy_learner {
 namespace {
 
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "replayXXXXXX";
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 std::string Message(const absl::Status& status) {
   return std::string(status.message());

@@ -133,6 +133,19 @@ void CheckCombinations(const config::v1::Learner& l, const TrainerOptions& o,
   only(o.popart, ppo, "value_normalisation: popart", ppo_needed);
   only(o.score_placement == rl::ScorePlacement::kAfterEnd, ppo,
        "score_placement: after_end", ppo_needed);
+  const TrainerOptions usual;
+  only(o.clip_value != usual.clip_value, ppo, "clip_value", ppo_needed);
+  only(o.value_coef != usual.value_coef, ppo, "value_coef", ppo_needed);
+  only(o.value_learning_rate > 0, ppo, "value_learning_rate", ppo_needed);
+  only(o.lambda != usual.lambda, ppo, "lambda", ppo_needed);
+  only(o.gamma != usual.gamma,
+       ppo || o.algorithm == Algorithm::kReinforcePlusPlus ||
+           o.algorithm == Algorithm::kReinforcePlusPlusBaseline,
+       "gamma", "learner.algorithm ppo, reinforce_pp or its baseline");
+  only(o.popart_rate != usual.popart_rate, o.popart, "popart_rate",
+       "learner.value_normalisation popart");
+  only(o.kl_max_ratio > 0, o.kl_estimator == rl::KlEstimator::kK3,
+       "kl_max_ratio", "learner.kl_estimator k3");
   only(o.value_updates > 1, o.value_model == ValueModelKind::kHead,
        "value_updates above 1", "learner.value_model head");
   only(o.group_scale == GroupScale::kBatch, o.algorithm == Algorithm::kGrpo,

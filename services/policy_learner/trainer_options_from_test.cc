@@ -144,8 +144,10 @@ TEST_CASE("A setting that nothing would read is refused", "[learner]") {
         "learner.preset: paper is ppo, learner.algorithm is grpo; leave out "
         "one of them");
   const std::string rloo = "learner.algorithm=rloo";
-  for (const char* key : {"value_model=separate", "value_normalisation=popart",
-                          "score_placement=after_end", "group_scale=batch"}) {
+  for (const char* key :
+       {"value_model=separate", "value_normalisation=popart",
+        "score_placement=after_end", "group_scale=batch", "clip_value=0.3",
+        "value_coef=0.5", "lambda=0.9", "value_learning_rate=1e-4"}) {
     const std::string name(key, std::string(key).find('='));
     CHECK_THAT(
         Problem({rloo, std::string("learner.") + key}),
@@ -163,6 +165,12 @@ TEST_CASE("A setting that nothing would read is refused", "[learner]") {
   CHECK_THAT(Problem({"learner.truncated_importance=2",
                       "learner.old_logprobs=behaviour"}),
              Contains("learner.truncated_importance"));
+  CHECK_THAT(Problem({rloo, "learner.gamma=0.9"}),
+             Contains("learner.gamma: has a meaning with"));
+  CHECK_THAT(Problem({"learner.popart_rate=0.5"}),
+             Contains("learner.popart_rate: has a meaning with"));
+  CHECK_THAT(Problem({"learner.kl_max_ratio=3"}),
+             Contains("learner.kl_max_ratio: has a meaning with"));
   CHECK_THAT(Problem({"learner.kl_ratio_weighted=true"}),
              Contains("learner.kl_in loss"));
   CHECK_THAT(Problem({"learner.dual_clip=1.1"}),
