@@ -56,18 +56,21 @@ def page(text):
     found = dict(sections(text))
     lines = [HEAD]
 
-    def walk(message, prefix):
+    def walk(message, prefix, about=""):
         plain = [row for row in found[message] if row[1] not in found]
         if plain:
             lines.append(f"## `{prefix or 'top level'}`\n")
+            if about:
+                lines.append(about + "\n")
             lines.append("| key | type | default | allowed | meaning |\n|---|---|---|---|---|")
             for name, kind, comment, rule in plain:
                 default, bounds = limits(rule)
+                assert comment, f"{PROTO.name}: {prefix}.{name} has no comment"
                 lines.append(f"| `{name}` | {kind} | {default} | {bounds} | {comment} |")
             lines.append("")
         for name, kind, comment, _ in found[message]:
             if kind in found:
-                walk(kind, f"{prefix}.{name}" if prefix else name)
+                walk(kind, f"{prefix}.{name}" if prefix else name, comment)
 
     walk("RunConfig", "")
     return "\n".join(lines).rstrip() + "\n"
