@@ -72,6 +72,7 @@ at::Tensor NormHeads(const at::Tensor& x, const at::Tensor& weight,
       .flatten(-2);
 }
 
+// What the heads see, joined: [batch, length, heads * head_dim].
 at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
                      int64_t index, const at::Tensor& x,
                      const SequenceBatch& batch, const Rotary& rotary) {
@@ -97,9 +98,12 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
       causal ? std::optional<at::Tensor>()
              : BiasAs(batch.bias, x.scalar_type()),
       /*dropout_p=*/0.0, causal);
-  const at::Tensor joined =
-      out.transpose(1, 2).reshape({x.size(0), x.size(1), q_size});
-  return AdaptedLinear(joined, w.o, {},
+  return out.transpose(1, 2).reshape({x.size(0), x.size(1), q_size});
+}
+
+at::Tensor Output(const LanguageModel& model, const LoraAdapter* adapter,
+                  int64_t index, const at::Tensor& attended) {
+  return AdaptedLinear(attended, model.layer(index).o, {},
                        Adapters(adapter, index, {{Module::kO, 0}}),
                        Scale(adapter));
 }
@@ -116,6 +120,25 @@ at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
   return AdaptedLinear(SiluMul(gate_up), w.down, {},
                        Adapters(adapter, index, {{Module::kDown, 0}}),
                        Scale(adapter));
+}
+
+// One layer; with `wanted` defined only those tokens of its result, [N,
+// hidden].
+at::Tensor Layer(const LanguageModel& model, const LoraAdapter* adapter,
+                 int64_t index, const at::Tensor& input,
+                 const SequenceBatch& batch, const Rotary& rotary,
+                 const at::Tensor& wanted) {
+  const double eps = model.config().rms_norm_eps;
+  const LayerWeights& w = model.layer(index);
+  at::Tensor x = input;
+  at::Tensor attended = Attention(model, adapter, index,
+                                  RmsNorm(x, w.input_norm, eps), batch, rotary);
+  if (wanted.defined()) {
+    x = x.flatten(0, 1).index_select(0, wanted);
+    attended = attended.flatten(0, 1).index_select(0, wanted);
+  }
+  x = x + Output(model, adapter, index, attended);
+  return x + FeedForward(model, adapter, index, RmsNorm(x, w.post_norm, eps));
 }
 
 // rope_theta, or what dynamic NTK makes of it.
@@ -243,16 +266,22 @@ at::Tensor Embed(const LanguageModel& model, const at::Tensor& tokens) {
 at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
                          int64_t first_layer, int64_t last_layer) {
-  const double eps = model.config().rms_norm_eps;
   const Rotary rotary = MakeRotary(model.config(), batch);
   at::Tensor x = hidden;
-  for (int64_t i = first_layer; i < last_layer; ++i) {
-    const LayerWeights& w = model.layer(i);
-    x = x + Attention(model, adapter, i, RmsNorm(x, w.input_norm, eps), batch,
-                      rotary);
-    x = x + FeedForward(model, adapter, i, RmsNorm(x, w.post_norm, eps));
-  }
+  for (int64_t i = first_layer; i < last_layer; ++i)
+    x = Layer(model, adapter, i, x, batch, rotary, {});
   return x;
+}
+
+at::Tensor ForwardLayersAt(const LanguageModel& model,
+                           const LoraAdapter* adapter, const at::Tensor& hidden,
+                           const SequenceBatch& batch, int64_t first_layer,
+                           const at::Tensor& index) {
+  const int64_t last = model.config().layers - 1;
+  if (first_layer > last) return hidden.flatten(0, 1).index_select(0, index);
+  return Layer(model, adapter, last,
+               ForwardLayers(model, adapter, hidden, batch, first_layer, last),
+               batch, MakeRotary(model.config(), batch), index);
 }
 
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden) {

@@ -55,6 +55,14 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
                          int64_t first_layer, int64_t last_layer);
 
+// Layers [first_layer, the last] of which only the tokens at `index` [N] int64
+// are wanted, counted over the flattened [batch, length]; returns [N, hidden].
+// The last layer's output projection and feed-forward run for these only.
+at::Tensor ForwardLayersAt(const LanguageModel& model,
+                           const LoraAdapter* adapter, const at::Tensor& hidden,
+                           const SequenceBatch& batch, int64_t first_layer,
+                           const at::Tensor& index);
+
 // The norm before the head, on [..., hidden].
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden);
 

@@ -76,6 +76,17 @@ PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
         torch::zeros({count, 1, length, length})
             .masked_fill_(open.logical_not().unsqueeze(1), -1e30);
   }
+  // Only these leave the last layer; the others count from among them.
+  std::vector<int64_t> needed = hidden;
+  needed.insert(needed.end(), value_hidden.begin(), value_hidden.end());
+  std::sort(needed.begin(), needed.end());
+  needed.erase(std::unique(needed.begin(), needed.end()), needed.end());
+  for (std::vector<int64_t>* index : {&hidden, &value_hidden}) {
+    for (int64_t& at : *index) {
+      at = std::lower_bound(needed.begin(), needed.end(), at) - needed.begin();
+    }
+  }
+  micro.needed_index = torch::tensor(needed, torch::kLong);
   micro.hidden_index = torch::tensor(hidden, torch::kLong);
   micro.token_index = torch::tensor(token, torch::kLong);
   micro.response_index = torch::tensor(sequence, torch::kLong);
@@ -87,7 +98,7 @@ PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
 at::Tensor PolicyUpdate::Normed(const model::LanguageModel& weights,
                                 const at::Tensor& layers,
                                 const at::Tensor& index) {
-  return model::FinalNorm(weights, layers.flatten(0, 1).index_select(0, index));
+  return model::FinalNorm(weights, layers.index_select(0, index));
 }
 
 at::Tensor PolicyUpdate::Trunk(const MicroBatch& micro, bool reference) {
@@ -130,9 +141,9 @@ at::Tensor PolicyUpdate::Layers(const MicroBatch& micro, bool reference) {
       reference ? model_.reference() : model_.policy();
   const int64_t first =
       reference && model_.reference_apart() ? 0 : model_.trunk_layers();
-  return model::ForwardLayers(weights, reference ? nullptr : model_.adapter(),
-                              Trunk(micro, reference), micro.sequences, first,
-                              weights.config().layers);
+  return model::ForwardLayersAt(weights, reference ? nullptr : model_.adapter(),
+                                Trunk(micro, reference), micro.sequences, first,
+                                micro.needed_index);
 }
 
 at::Tensor PolicyUpdate::Hidden(const MicroBatch& micro, bool reference) {
@@ -146,10 +157,10 @@ at::Tensor PolicyUpdate::ValueHidden(const MicroBatch& micro,
     at::NoGradGuard no_grad;
     return Normed(model_.policy(), layers, micro.value_hidden_index);
   }
-  const at::Tensor out =
-      model::ForwardLayers(*value_.trunk, nullptr,
-                           model::Embed(*value_.trunk, micro.sequences.tokens),
-                           micro.sequences, 0, value_.trunk->config().layers);
+  const at::Tensor out = model::ForwardLayersAt(
+      *value_.trunk, nullptr,
+      model::Embed(*value_.trunk, micro.sequences.tokens), micro.sequences,
+      /*first_layer=*/0, micro.needed_index);
   return Normed(*value_.trunk, out, micro.value_hidden_index);
 }
 

@@ -59,6 +59,14 @@ void PolicyUpdate::Put(at::Tensor& matrix, const MicroBatch& micro,
   matrix.view(-1).index_copy_(0, micro.token_index, values.detach());
 }
 
+rl::TokenStatistics PolicyUpdate::PolicyTokens(const MicroBatch& micro,
+                                               const at::Tensor& layers) const {
+  return rl::SelectiveLogprob(
+      Normed(model_.policy(), layers, micro.hidden_index), PolicyHead(),
+      Take(batch_.targets, micro), Take(temperatures_, micro),
+      {.entropy_gradient = options_.entropy_coef != 0});
+}
+
 bool PolicyUpdate::Prepare() {
   at::NoGradGuard no_grad;
   const bool ppo = options_.algorithm == Algorithm::kPpo;
@@ -77,28 +85,33 @@ bool PolicyUpdate::Prepare() {
   reference_logprobs_ = torch::zeros_like(batch_.behaviour);
   values_ = torch::zeros_like(batch_.behaviour);
   entropy_ = torch::zeros_like(batch_.behaviour);
-  for (auto& rows :
-       PlanMicroBatches(batch_, batch_.active, options_.micro_batch_tokens)) {
+  std::vector<std::vector<PackedRow>> plan =
+      PlanMicroBatches(batch_, batch_.active, options_.micro_batch_tokens);
+  // Where all rows fit into one micro-batch, these passes are the first epoch's
+  // too, if their graph is kept.
+  const bool keep =
+      plan.size() == 1 && options_.minibatches == 1 && options_.loss_block <= 0;
+  for (auto& rows : plan) {
     const MicroBatch micro = MakeMicroBatch(std::move(rows));
-    const at::Tensor targets = Take(batch_.targets, micro);
-    const at::Tensor temperatures = Take(temperatures_, micro);
     Put(reference_logprobs_, micro,
         rl::SelectiveLogprob(Hidden(micro, true), model_.reference().head(),
-                             targets, temperatures)
+                             Take(batch_.targets, micro),
+                             Take(temperatures_, micro))
             .logprobs);
-    at::Tensor layers;
-    if (policy_needed) layers = Layers(micro, false);
+    at::AutoGradMode with_grad(keep);
+    FirstPass pass;
+    if (policy_needed) pass.layers = Layers(micro, false);
     if (ppo) {
-      values_.view(-1).index_copy_(
-          0, micro.value_token_index,
-          value_.head.Values(ValueHidden(micro, layers)));
+      const at::Tensor hidden = ValueHidden(micro, pass.layers);
+      values_.view(-1).index_copy_(0, micro.value_token_index,
+                                   value_.head.Values(hidden.detach()));
+      if (value_.trunk != nullptr) pass.value_hidden = hidden;
     }
-    if (!old_needed) continue;
-    Put(old_logprobs_, micro,
-        rl::SelectiveLogprob(
-            Normed(model_.policy(), layers, micro.hidden_index), PolicyHead(),
-            targets, temperatures)
-            .logprobs);
+    if (old_needed) {
+      pass.token = PolicyTokens(micro, pass.layers);
+      Put(old_logprobs_, micro, pass.token->logprobs);
+    }
+    if (keep) first_pass_ = std::move(pass);
   }
   old_known_ = old_needed || behaviour;
   at::Tensor kl;
@@ -205,12 +218,14 @@ double PolicyUpdate::Accumulate(const MicroBatch& micro,
                                 const at::Tensor& weights, bool first_epoch,
                                 at::Tensor* value_hidden) {
   Enter("forward");
-  const at::Tensor layers = Layers(micro, false);
+  FirstPass kept = {std::exchange(first_pass_.layers, {}),
+                    std::exchange(first_pass_.token, std::nullopt),
+                    {}};
+  const at::Tensor layers =
+      kept.layers.defined() ? kept.layers : Layers(micro, false);
   if (value_hidden != nullptr) *value_hidden = ValueHidden(micro, layers);
-  const rl::TokenStatistics token = rl::SelectiveLogprob(
-      Normed(model_.policy(), layers, micro.hidden_index), PolicyHead(),
-      Take(batch_.targets, micro), Take(temperatures_, micro),
-      {.entropy_gradient = options_.entropy_coef != 0});
+  const rl::TokenStatistics token =
+      kept.token.has_value() ? *kept.token : PolicyTokens(micro, layers);
   if (first_epoch) Put(entropy_, micro, token.entropy);
   if (!old_known_) Put(old_logprobs_, micro, token.logprobs);
   const at::Tensor old = Take(old_logprobs_, micro);
@@ -255,9 +270,10 @@ ValueTargets PolicyUpdate::Targets(const at::Tensor& index,
 double PolicyUpdate::AccumulateValues(const MicroBatch& micro,
                                       const at::Tensor& weights) {
   Enter("forward");
+  const at::Tensor kept = std::exchange(first_pass_.value_hidden, {});
   const at::Tensor loss = value_.head.Loss(
-      ValueHidden(micro, {}), Targets(micro.value_token_index, weights),
-      &totals_.value_clipped);
+      kept.defined() ? kept : ValueHidden(micro, {}),
+      Targets(micro.value_token_index, weights), &totals_.value_clipped);
   const double value = loss.item<double>();
   totals_.value_loss += value;
   if (!std::isfinite(value)) return value;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "mpo/model/decoder.h"
 #include "mpo/rl/moments.h"
 #include "mpo/rl/policy_loss.h"
+#include "mpo/rl/selective_logprob.h"
 #include "services/policy_learner/optimiser.h"
 #include "services/policy_learner/policy_model.h"
 #include "services/policy_learner/training_batch.h"
@@ -46,7 +48,10 @@ class PolicyUpdate {
   struct MicroBatch {
     std::vector<PackedRow> rows;
     model::SequenceBatch sequences;
-    at::Tensor hidden_index;    // [N] into the flattened [rows, length].
+    // Positions of [rows, length] whose final hidden states are used,
+    // ascending.
+    at::Tensor needed_index;
+    at::Tensor hidden_index;    // [N] into the needed positions.
     at::Tensor token_index;     // [N] into the flattened [B, T].
     at::Tensor response_index;  // [N] which response, in [0, responses).
     // The same two for the positions that have a value.
@@ -56,6 +61,14 @@ class PolicyUpdate {
     double policy_loss = 0, value_loss = 0, clipped = 0, grad_norm = 0;
     double value_clipped = 0, dual_clipped = 0;
     int steps = 0;
+  };
+
+  // What the passes before the first optimiser step left for it, gradient
+  // included. Its weights are still those of that time.
+  struct FirstPass {
+    at::Tensor layers;  // Layers(micro, false); undefined = nothing was kept.
+    std::optional<rl::TokenStatistics> token;
+    at::Tensor value_hidden;  // Of a value model of its own.
   };
 
   // Activations below the first trainable layer.
@@ -75,9 +88,9 @@ class PolicyUpdate {
     return static_cast<int64_t>(batch_.inputs[sample].size()) -
            batch_.prompt_lengths[sample];
   }
-  // Final hidden states [rows, length, D] of policy or reference.
+  // Final hidden states [needed, D] of policy or reference.
   at::Tensor Layers(const MicroBatch& micro, bool reference);
-  // Normed rows `index` of flattened final hidden states, [N, D].
+  // Normed rows `index` of final hidden states, [N, D].
   static at::Tensor Normed(const model::LanguageModel& weights,
                            const at::Tensor& layers, const at::Tensor& index);
   // Normed final hidden states [N, D] at the positions that predict responses.
@@ -91,6 +104,9 @@ class PolicyUpdate {
   at::Tensor PolicyHead() const;
   // False when advantages or returns are not finite; then nothing has changed.
   bool Prepare();
+  // The policy's log-probs and entropies, differentiable.
+  rl::TokenStatistics PolicyTokens(const MicroBatch& micro,
+                                   const at::Tensor& layers) const;
   std::vector<std::vector<int64_t>> Minibatches(int64_t step, int epoch) const;
   // One optimiser step; false when it was skipped as not finite.
   bool TrainMinibatch(const std::vector<int64_t>& rows, bool first_epoch);
@@ -129,6 +145,7 @@ class PolicyUpdate {
   at::Tensor old_logprobs_, reference_logprobs_, values_, entropy_;  // [B, T]
   bool old_known_ = false;  // old_logprobs_ hold the policy before the update.
   std::vector<TrunkPart> trunk_;  // One a row; empty until computed.
+  FirstPass first_pass_;
   double learning_rate_ = 0, value_learning_rate_ = 0;
   Totals totals_;
   std::map<std::string, double> seconds_;
