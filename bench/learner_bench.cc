@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Our side of bench/learner.sh. Loads a model; then every line on stdin is a
+// command, answered by one JSON line:
+//   step     responses to --rows random prompts, and an update from them
+//   update   the update alone, from random responses
+//   matrix   seconds that the matrix products of an update take by themselves,
+//            each into a buffer that is there already
+//   memory   peak resident memory of the process so far
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "mpo/base/clock.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/generation/engine.h"
+#include "mpo/tensor/counter_random.h"
+#include "mpo/tensor/threads.h"
+#include "nlohmann/json.hpp"
+#include "services/policy_learner/policy_trainer.h"
+
+namespace mpo {
+namespace {
+
+using Json = nlohmann::json;
+using policy_learner::Algorithm;
+using policy_learner::PolicyTrainer;
+using policy_learner::TrainerOptions;
+using policy_learner::TrainingSample;
+
+struct Options {
+  std::string model;
+  std::string algorithm = "ppo";
+  int threads = 2;
+  int64_t rows = 64;
+  int prompt = 64;
+  int new_tokens = 64;
+  int64_t lora_rank = 0;
+  int64_t lora_layers = 0;
+  int64_t micro_batch_tokens = TrainerOptions().micro_batch_tokens;
+};
+
+struct Bench {
+  Options options;
+  std::shared_ptr<const model::LanguageModel> model;
+  std::unique_ptr<PolicyTrainer> trainer;
+  std::unique_ptr<generation::Engine> engine;
+  int64_t step = 0;
+};
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+// The settings of TRL's PPOTrainer in bench/learner.py, or one pass of the
+// clipped loss with the KL in it over an adapter.
+absl::StatusOr<TrainerOptions> MakeTrainerOptions(const Options& options) {
+  TrainerOptions o;
+  o.total_steps = 1000;
+  o.micro_batch_tokens = options.micro_batch_tokens;
+  if (options.algorithm == "ppo") {
+    o.algorithm = Algorithm::kPpo;
+    o.value_model = policy_learner::ValueModelKind::kSeparate;
+  } else if (options.algorithm == "reinforce_pp") {
+    o.algorithm = Algorithm::kReinforcePlusPlus;
+    o.epochs = 1;
+    o.kl_in = policy_learner::KlPlace::kLoss;
+    o.kl_estimator = rl::KlEstimator::kK3;
+    o.max_grad_norm = 1;
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--algorithm: expected ppo or reinforce_pp, found '",
+                     options.algorithm, "'"));
+  }
+  if (options.lora_rank > 0) {
+    o.lora = model::LoraConfig{.rank = options.lora_rank,
+                               .alpha = 2.0 * options.lora_rank,
+                               .layers = options.lora_layers};
+  }
+  return o;
+}
+
+absl::StatusOr<Bench> Load(const Options& options) {
+  Bench bench;
+  bench.options = options;
+  MPO_ASSIGN_OR_RETURN(const TrainerOptions o, MakeTrainerOptions(options));
+  MPO_ASSIGN_OR_RETURN(bench.model, model::LanguageModel::Load(options.model));
+  MPO_ASSIGN_OR_RETURN(bench.trainer,
+                       PolicyTrainer::Create(bench.model, o, Clock::Real()));
+  generation::EngineOptions engine_options;
+  engine_options.max_rows = static_cast<int>(options.rows);
+  engine_options.stop_tokens.emplace();
+  MPO_ASSIGN_OR_RETURN(bench.engine,
+                       generation::Engine::Create(bench.model, engine_options));
+  return bench;
+}
+
+std::vector<int32_t> RandomTokens(const Bench& bench, uint64_t stream,
+                                  int count) {
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i) {
+    const uint64_t bits = tensor::CounterBits(stream, i);
+    tokens.push_back(static_cast<int32_t>(
+        3 + bits % (bench.model->config().vocab_size - 3)));
+  }
+  return tokens;
+}
+
+// Samples of distinct prompts, scored at random, responses still to come.
+std::vector<TrainingSample> MakeSamples(const Bench& bench) {
+  std::vector<TrainingSample> samples(bench.options.rows);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const uint64_t stream = bench.step * samples.size() + i;
+    Rollout& r = samples[i].rollout;
+    r.sample_key = r.group = std::to_string(i);
+    r.prompt_tokens = RandomTokens(bench, 2 * stream, bench.options.prompt);
+    samples[i].verdict.scored = true;
+    samples[i].verdict.raw = samples[i].verdict.reward =
+        tensor::CounterUniform(stream, 1 << 20);
+  }
+  return samples;
+}
+
+absl::Status Respond(Bench& bench, std::vector<TrainingSample>& samples) {
+  MPO_RETURN_IF_ERROR(bench.engine->SetPolicy(
+      std::shared_ptr<const model::LanguageModel>(
+          &bench.trainer->model().policy(), [](const auto*) {}),
+      nullptr, bench.step));
+  std::vector<generation::GenerationRequest> requests;
+  for (const TrainingSample& sample : samples) {
+    requests.push_back({.id = sample.rollout.sample_key,
+                        .prompt_tokens = sample.rollout.prompt_tokens,
+                        .seed = requests.size()});
+  }
+  MPO_ASSIGN_OR_RETURN(
+      auto results,
+      bench.engine->Generate(
+          requests,
+          {.temperature = 1.0, .max_new_tokens = bench.options.new_tokens}));
+  for (size_t i = 0; i < results.size(); ++i) {
+    MPO_RETURN_IF_ERROR(results[i].status);
+    samples[i].rollout.response_tokens = std::move(results[i].tokens);
+    samples[i].rollout.logprobs = std::move(results[i].logprobs);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Json> Train(Bench& bench, bool generate) {
+  ++bench.step;
+  std::vector<TrainingSample> samples = MakeSamples(bench);
+  const auto start = std::chrono::steady_clock::now();
+  if (generate) {
+    MPO_RETURN_IF_ERROR(Respond(bench, samples));
+  } else {
+    for (size_t i = 0; i < samples.size(); ++i) {
+      Rollout& r = samples[i].rollout;
+      r.response_tokens =
+          RandomTokens(bench, 2 * i + 1, bench.options.new_tokens);
+      r.logprobs.assign(r.response_tokens.size(), -1);
+    }
+  }
+  const double generation = SecondsSince(start);
+  MPO_ASSIGN_OR_RETURN(const auto result,
+                       bench.trainer->Train(bench.step, samples));
+  const double seconds = SecondsSince(start);
+  if (result.metrics.at("nonfinite") > 0)
+    return absl::InternalError("the update was skipped as not finite");
+  return Json{{"seconds", seconds},
+              {"generation_seconds", generation},
+              {"update_seconds", seconds - generation},
+              {"phases", result.seconds},
+              {"tokens", result.metrics.at("tokens")}};
+}
+
+// Seconds of one product [rows, in] x [in, out], the best of `repeats`.
+double ProductSeconds(int64_t rows, int64_t in, int64_t out) {
+  const at::Tensor a = at::randn({rows, in}), b = at::randn({out, in});
+  at::Tensor c = at::empty({rows, out});
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    at::mm_out(c, a, b.t());
+    best = std::min(best, SecondsSince(start));
+  }
+  return best;
+}
+
+// The linear layers of a pass over all tokens; attention is left out.
+double LayersSeconds(const model::ModelConfig& c, int64_t tokens) {
+  const int64_t qkv = c.q_size() + 2 * c.kv_size();
+  return static_cast<double>(c.layers) *
+         (ProductSeconds(tokens, c.hidden_size, qkv) +
+          ProductSeconds(tokens, c.q_size(), c.hidden_size) +
+          ProductSeconds(tokens, c.hidden_size, 2 * c.intermediate_size) +
+          ProductSeconds(tokens, c.intermediate_size, c.hidden_size));
+}
+
+// Of a PPO update with a separate value model: three passes without gradient
+// (policy, reference, value), then in every epoch policy and value model
+// forward and backward, which is two products for each of the forward pass. The
+// head is counted at the response positions of the policy's passes.
+absl::StatusOr<Json> MatrixSeconds(const Bench& bench) {
+  const TrainerOptions& o = bench.trainer->options();
+  if (o.algorithm != Algorithm::kPpo || o.lora.has_value())
+    return absl::InvalidArgumentError("matrix: expected ppo, full weights");
+  at::NoGradGuard no_grad;
+  const model::ModelConfig& c = bench.model->config();
+  const int64_t responses = bench.options.rows * bench.options.new_tokens;
+  const int64_t tokens = bench.options.rows *
+                         (bench.options.prompt + bench.options.new_tokens - 1);
+  const double layers = LayersSeconds(c, tokens);
+  const double head = ProductSeconds(responses, c.hidden_size, c.vocab_size);
+  const double flops =
+      2.0 * static_cast<double>(responses * c.hidden_size * c.vocab_size);
+  return Json{
+      {"seconds", 3 * layers + 2 * head + 3.0 * o.epochs * (2 * layers + head)},
+      {"layers_seconds", layers},
+      {"head_seconds", head},
+      {"head_gflops", flops / head / 1e9}};
+}
+
+absl::StatusOr<Json> Memory() {
+  std::ifstream file("/proc/self/status");
+  std::string word;
+  int64_t kib = 0;
+  while (file >> word) {
+    if (word == "VmHWM:" && file >> kib)
+      return Json{{"peak_bytes", kib * 1024}};
+  }
+  return absl::NotFoundError("/proc/self/status: VmHWM is missing");
+}
+
+absl::StatusOr<Json> Answer(Bench& bench, const std::string& command) {
+  if (command == "step") return Train(bench, /*generate=*/true);
+  if (command == "update") return Train(bench, /*generate=*/false);
+  if (command == "matrix") return MatrixSeconds(bench);
+  if (command == "memory") return Memory();
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown command '", command, "'"));
+}
+
+absl::Status Run(const Options& options) {
+  tensor::SetThreads(options.threads);
+  MPO_ASSIGN_OR_RETURN(Bench bench, Load(options));
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    MPO_ASSIGN_OR_RETURN(const Json answer, Answer(bench, line));
+    std::cout << answer.dump() << std::endl;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace mpo
+
+int main(int argc, char** argv) {
+  mpo::Options options;
+  CLI::App app("Times updates of the policy learner; see bench/learner.sh");
+  app.add_option("--model", options.model, "Hugging Face directory")
+      ->required();
+  app.add_option("--algorithm", options.algorithm, "ppo or reinforce_pp");
+  app.add_option("--threads", options.threads);
+  app.add_option("--rows", options.rows, "samples of a step");
+  app.add_option("--prompt", options.prompt, "tokens of a prompt");
+  app.add_option("--new-tokens", options.new_tokens, "tokens of a response");
+  app.add_option("--lora-rank", options.lora_rank, "0 = full weights");
+  app.add_option("--lora-layers", options.lora_layers,
+                 "top layers with an adapter; 0 = all");
+  app.add_option("--micro-batch-tokens", options.micro_batch_tokens);
+  CLI11_PARSE(app, argc, argv);
+  const absl::Status status = mpo::Run(options);
+  if (!status.ok()) std::cerr << status.ToString() << "\n";
+  return status.ok() ? 0 : 1;
+}
