@@ -81,7 +81,8 @@ def ppo(args, report):
         torch.manual_seed(1)
         Qwen2ForCausalLM(qwen2_config()).save_pretrained(directory)
         pairs, matrix, began = [], [], [0.0]
-        with learner(args, directory, "--rows", PPO_ROWS, "--prompt", PPO_PROMPT, "--new-tokens", PPO_RESPONSE) as ask:
+        with learner(args, directory, "--rows", PPO_ROWS, "--prompt", PPO_PROMPT, "--new-tokens", PPO_RESPONSE,
+                     "--micro-batch-tokens", PPO_ROWS * (PPO_PROMPT + PPO_RESPONSE)) as ask:  # all rows at once, as there
             ask("step")
 
             def on_step_end():
