@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the generation engine, most of it against transformers in alternation; see generation.sh."""
-import argparse, contextlib, json, os, pathlib, random, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, random, statistics, subprocess, sys, tempfile, time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch, transformers
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from bench_process import bench_process
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT, NEW = 64, 64
@@ -34,24 +36,10 @@ class Bench:
         path.write_text(json.dumps(value))
         return str(path)
 
-    @contextlib.contextmanager
     def engine(self, model, prompts, *options):
-        """Yields ask(command), which runs one command of generation_bench."""
-        process = subprocess.Popen([f"{self.args.build}/bin/generation_bench", "--model", self.models[model], "--prompts",
-                                    self.write("prompts", prompts), "--threads", str(self.args.threads), *options],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-        def ask(command):
-            process.stdin.write(command + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-            if not answer:
-                sys.exit(f"generation_bench ended at '{command}'; its message is above")
-            return json.loads(answer)
-
-        yield ask
-        process.stdin.close()
-        process.wait()
+        """Context manager that yields ask(command), which runs one command of generation_bench."""
+        return bench_process(f"{self.args.build}/bin/generation_bench", "--model", self.models[model], "--prompts",
+                             self.write("prompts", prompts), "--threads", self.args.threads, *options)
 
     def reference(self, model):
         loaded = AutoModelForCausalLM.from_pretrained(self.models[model], torch_dtype=torch.float32).eval()

@@ -22,6 +22,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/command_loop.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/generation/engine.h"
@@ -33,6 +34,7 @@
 namespace mpo {
 namespace {
 
+using bench::SecondsSince;
 using Json = nlohmann::json;
 using generation::Engine;
 using generation::GenerationRequest;
@@ -87,11 +89,6 @@ absl::StatusOr<Bench> Load(const Options& options) {
   MPO_ASSIGN_OR_RETURN(bench.engine,
                        Engine::Create(bench.model, engine_options));
   return bench;
-}
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-      .count();
 }
 
 absl::StatusOr<Json> RunAll(Bench& bench, bool with_tokens) {
@@ -203,19 +200,14 @@ absl::StatusOr<Json> Answer(Bench& bench, const std::string& command) {
   if (command == "shrinking") return RunLengths(bench, rows, /*padded=*/false);
   if (command == "logprobs") return LogProbs(bench);
   if (command == "cache") return MeasureCache(bench);
-  return absl::InvalidArgumentError(
-      absl::StrCat("unknown command '", command, "'"));
+  return mpo::bench::UnknownCommand(command);
 }
 
 absl::Status Run(const Options& options) {
   tensor::SetThreads(options.threads);
   MPO_ASSIGN_OR_RETURN(Bench bench, Load(options));
-  std::string line;
-  while (std::getline(std::cin, line)) {
-    MPO_ASSIGN_OR_RETURN(const Json answer, Answer(bench, line));
-    std::cout << answer.dump() << std::endl;
-  }
-  return absl::OkStatus();
+  return mpo::bench::ServeCommands(
+      [&](const std::string& command) { return Answer(bench, command); });
 }
 
 }  // namespace
@@ -236,8 +228,5 @@ int main(int argc, char** argv) {
   app.add_option("--new-tokens", options.sampling.max_new_tokens);
   app.add_option("--temperature", options.sampling.temperature);
   app.add_flag("--stop", options.stop, "end responses at the model's tokens");
-  CLI11_PARSE(app, argc, argv);
-  const absl::Status status = mpo::Run(options);
-  if (!status.ok()) std::cerr << status.ToString() << "\n";
-  return status.ok() ? 0 : 1;
+  return mpo::bench::Main(app, argc, argv, [&] { return mpo::Run(options); });
 }

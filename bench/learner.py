@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times updates of the policy learner against TRL and transformers + PEFT; see learner.sh."""
-import argparse, contextlib, json, os, pathlib, random, resource, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, random, resource, statistics, sys, tempfile, time
 
 os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
 import torch, transformers
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+
+from bench_process import bench_process
 
 PPO_ROWS, PPO_PROMPT, PPO_RESPONSE, PPO_EPOCHS = 64, 64, 64, 4
 LORA_ROWS, LORA_PROMPT, LORA_RESPONSE, LORA_RANK, TOP_LAYERS = 16, 60, 48, 16, 8
@@ -13,23 +15,9 @@ MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ASKED = {"ppo_ratio": 1.5, "matrix_fraction": 0.55, "lora_ratio": 1.8, "lora_memory": 0.6, "trunk_ratio": 4.0, "growth": 1.1}
 
 
-@contextlib.contextmanager
 def learner(args, model, *options):
-    """Yields ask(command), which runs one command of learner_bench."""
-    process = subprocess.Popen([f"{args.build}/bin/learner_bench", "--model", str(model), "--threads", str(args.threads),
-                                *map(str, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(command):
-        process.stdin.write(command + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            sys.exit(f"learner_bench ended at '{command}'; its message is above")
-        return json.loads(answer)
-
-    yield ask
-    process.stdin.close()
-    process.wait()
+    """Context manager that yields ask(command), which runs one command of learner_bench."""
+    return bench_process(f"{args.build}/bin/learner_bench", "--model", model, "--threads", args.threads, *options)
 
 
 def qwen2_config(**more):
@@ -152,15 +140,14 @@ def adapters(args, report):
     """Adapters on all layers and on the top ones, ours, against adapters on all layers with transformers + PEFT."""
     options = ["--algorithm", "reinforce_pp", "--rows", LORA_ROWS, "--prompt", LORA_PROMPT, "--new-tokens", LORA_RESPONSE,
                "--lora-rank", LORA_RANK]
-    peer = subprocess.Popen([sys.executable, __file__, "--serve-peft", "--build", args.build, "--model", args.model, "--threads",
-                             str(args.threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    peft = bench_process(sys.executable, __file__, "--serve-peft", "--build", args.build, "--model", args.model, "--threads",
+                         args.threads)
     found = {"peft": [], "lora": [], "trunk": []}
     memory = {}
-    with learner(args, args.model, *options) as lora, learner(args, args.model, *options, "--lora-layers", TOP_LAYERS) as trunk:
+    with peft as peer, learner(args, args.model, *options) as lora, \
+            learner(args, args.model, *options, "--lora-layers", TOP_LAYERS) as trunk:
         for step in range(args.repeats + 1):
-            peer.stdin.write(f"{step}\n")
-            peer.stdin.flush()
-            theirs = json.loads(peer.stdout.readline())
+            theirs = peer(step)
             seconds = {"peft": theirs["seconds"], "lora": lora("update")["update_seconds"],
                        "trunk": trunk("update")["update_seconds"]}
             memory = {"peft": theirs["peak_bytes"], "lora": lora("memory")["peak_bytes"], "trunk": trunk("memory")["peak_bytes"]}
@@ -172,8 +159,6 @@ def adapters(args, report):
                   f"{seconds['peft'] / seconds['lora']:.2f}; top {TOP_LAYERS} layers {seconds['trunk']:.2f} s, ratio "
                   f"{seconds['peft'] / seconds['trunk']:.2f}; peak memory "
                   + ", ".join(f"{name} {value / 2**30:.2f} GiB" for name, value in memory.items()), flush=True)
-    peer.stdin.close()
-    peer.wait()
     for name in ("lora", "trunk"):
         report[f"{name}_ratio"] = statistics.median(p / o for p, o in zip(found["peft"], found[name]))
         report[f"{name}_memory"] = memory[name] / memory["peft"]

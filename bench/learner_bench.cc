@@ -18,6 +18,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/command_loop.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/generation/engine.h"
@@ -29,6 +30,7 @@
 namespace mpo {
 namespace {
 
+using bench::SecondsSince;
 using Json = nlohmann::json;
 using policy_learner::Algorithm;
 using policy_learner::PolicyTrainer;
@@ -54,11 +56,6 @@ struct Bench {
   std::unique_ptr<generation::Engine> engine;
   int64_t step = 0;
 };
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-      .count();
-}
 
 // The settings of TRL's PPOTrainer in bench/learner.py, or one pass of the
 // clipped loss with the KL in it over an adapter.
@@ -243,19 +240,14 @@ absl::StatusOr<Json> Answer(Bench& bench, const std::string& command) {
   if (command == "update") return Train(bench, /*generate=*/false);
   if (command == "matrix") return MatrixSeconds(bench);
   if (command == "memory") return Memory();
-  return absl::InvalidArgumentError(
-      absl::StrCat("unknown command '", command, "'"));
+  return mpo::bench::UnknownCommand(command);
 }
 
 absl::Status Run(const Options& options) {
   tensor::SetThreads(options.threads);
   MPO_ASSIGN_OR_RETURN(Bench bench, Load(options));
-  std::string line;
-  while (std::getline(std::cin, line)) {
-    MPO_ASSIGN_OR_RETURN(const Json answer, Answer(bench, line));
-    std::cout << answer.dump() << std::endl;
-  }
-  return absl::OkStatus();
+  return mpo::bench::ServeCommands(
+      [&](const std::string& command) { return Answer(bench, command); });
 }
 
 }  // namespace
@@ -275,8 +267,5 @@ int main(int argc, char** argv) {
   app.add_option("--lora-layers", options.lora_layers,
                  "top layers with an adapter; 0 = all");
   app.add_option("--micro-batch-tokens", options.micro_batch_tokens);
-  CLI11_PARSE(app, argc, argv);
-  const absl::Status status = mpo::Run(options);
-  if (!status.ok()) std::cerr << status.ToString() << "\n";
-  return status.ok() ? 0 : 1;
+  return mpo::bench::Main(app, argc, argv, [&] { return mpo::Run(options); });
 }

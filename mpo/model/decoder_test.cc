@@ -115,6 +115,37 @@ TEST_CASE("an adapter of a tied head changes the head and not the embedding",
                      Forward(**merged, nullptr, *batch), 1e-4, 1e-4));
 }
 
+TEST_CASE(
+    "wanted tokens alone have the hidden states and gradients they have among "
+    "all",
+    "[model]") {
+  const auto model = LoadTiny("tiny_qwen3");
+  const int64_t layers = model->config().layers;
+  const auto batch = *PadSequences({{1, 2, 3, 4, 5}, {6, 7, 8}});
+  // Out of order and one twice, as shared prompts give them.
+  const at::Tensor wanted = at::tensor({6, 1, 4, 1}, at::kLong);
+  for (int64_t first = 0; first <= layers; ++first) {
+    INFO("from layer " << first);
+    at::Tensor gradients[2], states[2];
+    for (int alone : {0, 1}) {
+      const at::Tensor input = Embed(*model, batch.tokens).requires_grad_();
+      states[alone] =
+          alone == 1
+              ? ForwardLayersAt(*model, nullptr, input, batch, first, wanted)
+              : ForwardLayers(*model, nullptr, input, batch, first, layers)
+                    .flatten(0, 1)
+                    .index_select(0, wanted);
+      states[alone].square().sum().backward();
+      gradients[alone] = input.grad();
+    }
+    CHECK(states[1].sizes() ==
+          at::IntArrayRef({4, model->config().hidden_size}));
+    CHECK(at::allclose(states[0], states[1], 1e-5, 1e-6));
+    CHECK(gradients[0].abs().max().item<double>() > 0);
+    CHECK(at::allclose(gradients[0], gradients[1], 1e-4, 1e-5));
+  }
+}
+
 TEST_CASE("dynamic NTK frequencies follow a sequence's own length", "[model]") {
   at::NoGradGuard no_grad;
   auto model = LoadTiny("tiny_dynamic");

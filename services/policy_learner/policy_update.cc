@@ -104,7 +104,7 @@ bool PolicyUpdate::Prepare() {
     if (ppo) {
       const at::Tensor hidden = ValueHidden(micro, pass.layers);
       values_.view(-1).index_copy_(0, micro.value_token_index,
-                                   value_.head.Values(hidden.detach()));
+                                   value_.head.Values(hidden));
       if (value_.trunk != nullptr) pass.value_hidden = hidden;
     }
     if (old_needed) {
