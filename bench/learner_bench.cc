@@ -177,7 +177,7 @@ absl::StatusOr<Json> Train(Bench& bench, bool generate) {
               {"tokens", result.metrics.at("tokens")}};
 }
 
-// Seconds of one product [rows, in] x [in, out], the best of `repeats`.
+// Seconds of one product [rows, in] x [in, out], the best of five.
 double ProductSeconds(int64_t rows, int64_t in, int64_t out) {
   const at::Tensor a = at::randn({rows, in}), b = at::randn({out, in});
   at::Tensor c = at::empty({rows, out});
@@ -190,20 +190,28 @@ double ProductSeconds(int64_t rows, int64_t in, int64_t out) {
   return best;
 }
 
-// The linear layers of a pass over all tokens; attention is left out.
-double LayersSeconds(const model::ModelConfig& c, int64_t tokens) {
-  const int64_t qkv = c.q_size() + 2 * c.kv_size();
-  return static_cast<double>(c.layers) *
-         (ProductSeconds(tokens, c.hidden_size, qkv) +
-          ProductSeconds(tokens, c.q_size(), c.hidden_size) +
-          ProductSeconds(tokens, c.hidden_size, 2 * c.intermediate_size) +
-          ProductSeconds(tokens, c.intermediate_size, c.hidden_size));
+// The linear layers of a pass over `tokens` of which `wanted` leave the last
+// layer; attention is left out.
+double LayersSeconds(const model::ModelConfig& c, int64_t tokens,
+                     int64_t wanted) {
+  const auto in = [&](int64_t rows) {
+    return ProductSeconds(rows, c.hidden_size, c.q_size() + 2 * c.kv_size());
+  };
+  const auto rest = [&](int64_t rows) {
+    return ProductSeconds(rows, c.q_size(), c.hidden_size) +
+           ProductSeconds(rows, c.hidden_size, 2 * c.intermediate_size) +
+           ProductSeconds(rows, c.intermediate_size, c.hidden_size);
+  };
+  return static_cast<double>(c.layers) * in(tokens) +
+         static_cast<double>(c.layers - 1) * rest(tokens) + rest(wanted);
 }
 
-// Of a PPO update with a separate value model: three passes without gradient
-// (policy, reference, value), then in every epoch policy and value model
-// forward and backward, which is two products for each of the forward pass. The
-// head is counted at the response positions of the policy's passes.
+// Of a PPO update with a separate value model, all rows in one micro-batch: a
+// pass of the reference, then in every epoch policy and value model forward and
+// backward, which is two products for each of the forward pass. Only what an
+// update cannot do without is counted: the first epoch's forward passes once,
+// though two things are read from them, and the head's products without those
+// that are made again for its gradient.
 absl::StatusOr<Json> MatrixSeconds(const Bench& bench) {
   const TrainerOptions& o = bench.trainer->options();
   if (o.algorithm != Algorithm::kPpo || o.lora.has_value())
@@ -213,12 +221,17 @@ absl::StatusOr<Json> MatrixSeconds(const Bench& bench) {
   const int64_t responses = bench.options.rows * bench.options.new_tokens;
   const int64_t tokens = bench.options.rows *
                          (bench.options.prompt + bench.options.new_tokens - 1);
-  const double layers = LayersSeconds(c, tokens);
+  if (tokens > o.micro_batch_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("matrix: expected --micro-batch-tokens of at least ",
+                     tokens, ", found ", o.micro_batch_tokens));
+  }
+  const double layers = LayersSeconds(c, tokens, responses);
   const double head = ProductSeconds(responses, c.hidden_size, c.vocab_size);
   const double flops =
       2.0 * static_cast<double>(responses * c.hidden_size * c.vocab_size);
   return Json{
-      {"seconds", 3 * layers + 2 * head + 3.0 * o.epochs * (2 * layers + head)},
+      {"seconds", (1 + 6.0 * o.epochs) * layers + (1 + 3.0 * o.epochs) * head},
       {"layers_seconds", layers},
       {"head_seconds", head},
       {"head_gflops", flops / head / 1e9}};
