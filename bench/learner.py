@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times updates of the policy learner against TRL and transformers + PEFT; see learner.sh."""
-import argparse, json, os, random, resource, statistics, sys, tempfile, time
+import argparse, contextlib, json, os, random, resource, statistics, sys, tempfile, time
 
 os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
 import torch, transformers
@@ -9,10 +9,11 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qw
 from bench_process import bench_process
 
 PPO_ROWS, PPO_PROMPT, PPO_RESPONSE, PPO_EPOCHS = 64, 64, 64, 4
-LORA_ROWS, LORA_PROMPT, LORA_RESPONSE, LORA_RANK, TOP_LAYERS = 16, 60, 48, 16, 8
+LORA_ROWS, LORA_PROMPT, LORA_RESPONSE, LORA_RANK, TOP_LAYERS, REPLICAS = 16, 60, 48, 16, 8, 4
 KL_COEF, LEARNING_RATE = 0.02, 3e-6
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-ASKED = {"ppo_ratio": 1.5, "matrix_fraction": 0.55, "lora_ratio": 1.8, "lora_memory": 0.6, "trunk_ratio": 4.0, "growth": 1.1}
+ASKED = {"ppo_ratio": 1.5, "matrix_fraction": 0.55, "lora_ratio": 1.8, "lora_group_ratio": 1.8, "lora_memory": 0.6,
+         "trunk_ratio": 4.0, "trunk_group_ratio": 4.0, "growth": 1.1}
 
 
 def learner(args, model, *options):
@@ -137,29 +138,31 @@ def serve_peft(args):
 
 
 def adapters(args, report):
-    """Adapters on all layers and on the top ones, ours, against adapters on all layers with transformers + PEFT."""
+    """Adapters on all layers and on the top ones, ours, against adapters on all layers with transformers + PEFT. The cases
+    named group have four samples a prompt, as group-relative algorithms do; the peer computes every row by itself."""
     options = ["--algorithm", "reinforce_pp", "--rows", LORA_ROWS, "--prompt", LORA_PROMPT, "--new-tokens", LORA_RESPONSE,
                "--lora-rank", LORA_RANK]
+    # Below the top layers the activations come from generation, as learner.trunks_from_actors has it.
+    top, group = ["--lora-layers", TOP_LAYERS, "--trunks"], ["--replicas", REPLICAS]
+    cases = {"lora": [], "lora_group": group, "trunk": top, "trunk_group": [*top, *group]}
     peft = bench_process(sys.executable, __file__, "--serve-peft", "--build", args.build, "--model", args.model, "--threads",
                          args.threads)
-    found = {"peft": [], "lora": [], "trunk": []}
-    memory = {}
-    with peft as peer, learner(args, args.model, *options) as lora, \
-            learner(args, args.model, *options, "--lora-layers", TOP_LAYERS) as trunk:
+    found = {name: [] for name in ("peft", *cases)}
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(peft)
+        ours = {name: stack.enter_context(learner(args, args.model, *options, *more)) for name, more in cases.items()}
         for step in range(args.repeats + 1):
             theirs = peer(step)
-            seconds = {"peft": theirs["seconds"], "lora": lora("update")["update_seconds"],
-                       "trunk": trunk("update")["update_seconds"]}
-            memory = {"peft": theirs["peak_bytes"], "lora": lora("memory")["peak_bytes"], "trunk": trunk("memory")["peak_bytes"]}
+            seconds = {"peft": theirs["seconds"], **{name: ask("update")["update_seconds"] for name, ask in ours.items()}}
+            memory = {"peft": theirs["peak_bytes"], **{name: ask("memory")["peak_bytes"] for name, ask in ours.items()}}
             if step == 0:  # Warms up all of them.
                 continue
             for name, value in seconds.items():
                 found[name].append(value)
-            print(f"lora: PEFT {seconds['peft']:.2f} s, ours {seconds['lora']:.2f} s, ratio "
-                  f"{seconds['peft'] / seconds['lora']:.2f}; top {TOP_LAYERS} layers {seconds['trunk']:.2f} s, ratio "
-                  f"{seconds['peft'] / seconds['trunk']:.2f}; peak memory "
-                  + ", ".join(f"{name} {value / 2**30:.2f} GiB" for name, value in memory.items()), flush=True)
-    for name in ("lora", "trunk"):
+            print(f"lora: PEFT {seconds['peft']:.2f} s, {memory['peft'] / 2**30:.2f} GiB; "
+                  + "; ".join(f"{name} {seconds[name]:.2f} s, {memory[name] / 2**30:.2f} GiB, ratio "
+                              f"{seconds['peft'] / seconds[name]:.2f}" for name in cases), flush=True)
+    for name in cases:
         report[f"{name}_ratio"] = statistics.median(p / o for p, o in zip(found["peft"], found[name]))
         report[f"{name}_memory"] = memory[name] / memory["peft"]
     report["lora_seconds"] = {name: statistics.median(values) for name, values in found.items()}

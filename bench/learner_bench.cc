@@ -2,7 +2,8 @@
 // Our side of bench/learner.sh. Loads a model; then every line on stdin is a
 // command, answered by one JSON line:
 //   step     responses to --rows random prompts, and an update from them
-//   update   the update alone, from random responses
+//   update   the update alone, from random responses; with --trunks from
+//            generated ones, the activations below the adapters with them
 //   matrix   seconds that the matrix products of an update take by themselves,
 //            each into a buffer that is there already
 //   memory   peak resident memory of the process so far
@@ -42,10 +43,12 @@ struct Options {
   std::string algorithm = "ppo";
   int threads = 2;
   int64_t rows = 64;
+  int64_t replicas = 1;
   int prompt = 64;
   int new_tokens = 64;
   int64_t lora_rank = 0;
   int64_t lora_layers = 0;
+  bool trunks = false;
   int64_t micro_batch_tokens = TrainerOptions().micro_batch_tokens;
 };
 
@@ -111,14 +114,16 @@ std::vector<int32_t> RandomTokens(const Bench& bench, uint64_t stream,
   return tokens;
 }
 
-// Samples of distinct prompts, scored at random, responses still to come.
+// Samples of `replicas` a prompt, scored at random, responses still to come.
 std::vector<TrainingSample> MakeSamples(const Bench& bench) {
   std::vector<TrainingSample> samples(bench.options.rows);
   for (size_t i = 0; i < samples.size(); ++i) {
     const uint64_t stream = bench.step * samples.size() + i;
     Rollout& r = samples[i].rollout;
-    r.sample_key = r.group = std::to_string(i);
-    r.prompt_tokens = RandomTokens(bench, 2 * stream, bench.options.prompt);
+    r.sample_key = std::to_string(i);
+    const uint64_t prompt = stream / bench.options.replicas;
+    r.group = std::to_string(prompt);
+    r.prompt_tokens = RandomTokens(bench, 2 * prompt, bench.options.prompt);
     samples[i].verdict.scored = true;
     samples[i].verdict.raw = samples[i].verdict.reward =
         tensor::CounterUniform(stream, 1 << 20);
@@ -133,19 +138,24 @@ absl::Status Respond(Bench& bench, std::vector<TrainingSample>& samples) {
       nullptr, bench.step));
   std::vector<generation::GenerationRequest> requests;
   for (const TrainingSample& sample : samples) {
-    requests.push_back({.id = sample.rollout.sample_key,
-                        .prompt_tokens = sample.rollout.prompt_tokens,
-                        .seed = requests.size()});
+    requests.push_back(
+        {.id = sample.rollout.sample_key,
+         .prompt_tokens = sample.rollout.prompt_tokens,
+         .seed = requests.size(),
+         .keep_trunk =
+             bench.options.trunks ? bench.trainer->model().trunk_layers() : 0});
   }
   MPO_ASSIGN_OR_RETURN(
       auto results,
       bench.engine->Generate(
           requests,
-          {.temperature = 1.0, .max_new_tokens = bench.options.new_tokens}));
+          {.temperature = 1.0, .max_new_tokens = bench.options.new_tokens},
+          bench.trainer->model().adapter()));
   for (size_t i = 0; i < results.size(); ++i) {
     MPO_RETURN_IF_ERROR(results[i].status);
     samples[i].rollout.response_tokens = std::move(results[i].tokens);
     samples[i].rollout.logprobs = std::move(results[i].logprobs);
+    samples[i].trunk = std::move(results[i].trunk);
   }
   return absl::OkStatus();
 }
@@ -153,9 +163,10 @@ absl::Status Respond(Bench& bench, std::vector<TrainingSample>& samples) {
 absl::StatusOr<Json> Train(Bench& bench, bool generate) {
   ++bench.step;
   std::vector<TrainingSample> samples = MakeSamples(bench);
-  const auto start = std::chrono::steady_clock::now();
-  if (generate) {
+  auto start = std::chrono::steady_clock::now();
+  if (generate || bench.options.trunks) {
     MPO_RETURN_IF_ERROR(Respond(bench, samples));
+    if (!generate) start = std::chrono::steady_clock::now();
   } else {
     for (size_t i = 0; i < samples.size(); ++i) {
       Rollout& r = samples[i].rollout;
@@ -274,11 +285,15 @@ int main(int argc, char** argv) {
   app.add_option("--algorithm", options.algorithm, "ppo or reinforce_pp");
   app.add_option("--threads", options.threads);
   app.add_option("--rows", options.rows, "samples of a step");
+  app.add_option("--replicas", options.replicas, "samples of a prompt")
+      ->check(CLI::PositiveNumber);
   app.add_option("--prompt", options.prompt, "tokens of a prompt");
   app.add_option("--new-tokens", options.new_tokens, "tokens of a response");
   app.add_option("--lora-rank", options.lora_rank, "0 = full weights");
   app.add_option("--lora-layers", options.lora_layers,
                  "top layers with an adapter; 0 = all");
+  app.add_flag("--trunks", options.trunks,
+               "updates start from activations that generation kept");
   app.add_option("--micro-batch-tokens", options.micro_batch_tokens);
   return mpo::bench::Main(app, argc, argv, [&] { return mpo::Run(options); });
 }

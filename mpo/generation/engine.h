@@ -15,6 +15,7 @@
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 #include "mpo/types/rollout.h"
+#include "mpo/types/trunk.h"
 
 namespace mpo::generation {
 
@@ -42,14 +43,6 @@ struct EngineOptions {
 };
 
 struct GenerationResult;
-
-// What the layers below `layer` made of the first tokens of a sequence: the
-// inputs of that layer. Where no adapter sits below it they are the same for
-// policy and base, so a later pass may start there.
-struct Trunk {
-  int64_t layer = 0;          // 1 to the model's layers - 1.
-  std::vector<float> inputs;  // [tokens, hidden], float32.
-};
 
 struct GenerationRequest {
   std::string id;                      // Named in messages and in the result.

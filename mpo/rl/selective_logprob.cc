@@ -104,8 +104,13 @@ class SelectiveLogprobFunction
     if (form_slopes && !head.requires_grad()) {
       ctx->save_for_backward({slope, entropy_slope});
     } else if (form_slopes) {
-      ctx->save_for_backward(
-          {slope, entropy_slope, hidden, head, targets, temperatures});
+      variable_list saved = {slope, entropy_slope, hidden,
+                             head,  targets,       temperatures};
+      // A single chunk is what the gradient of the head reads again; with an
+      // entropy gradient it has been written over.
+      if (n <= chunk_rows && !entropy_gradient)
+        saved.insert(saved.end(), {chunk.weights(), sums});
+      ctx->save_for_backward(saved);
     }
     if (!entropy_gradient) ctx->mark_non_differentiable({entropy});
     return {logprobs, entropy};
@@ -134,14 +139,28 @@ class SelectiveLogprobFunction
   }
 
  private:
+  // d / d head: sum over tokens of g (onehot - p) h^T / temperature.
   static at::Tensor HeadGradient(const variable_list& saved,
                                  const at::Tensor& by_logprob,
                                  const at::Tensor& by_entropy,
                                  int64_t chunk_rows) {
-    const at::Tensor &hidden = saved[2], &head = saved[3], &targets = saved[4],
-                     &temperatures = saved[5];
+    const at::Tensor &hidden = saved[2], &head = saved[3], &targets = saved[4];
+    const at::Tensor scaled = hidden / saved[5].unsqueeze(1);
+    at::Tensor weighted, result;
+    if (by_logprob.defined()) {
+      weighted = scaled * by_logprob.unsqueeze(1);
+      result = at::embedding_dense_backward(weighted, targets, head.size(0),
+                                            /*padding_idx=*/-1,
+                                            /*scale_grad_by_freq=*/false);
+    } else {
+      result = at::zeros_like(head);
+    }
+    if (saved.size() > 6) {
+      if (!by_logprob.defined()) return result;
+      weighted.div_(saved[7].unsqueeze(1));
+      return result.addmm_(saved[6].t(), weighted, 1, -1);
+    }
     const int64_t n = hidden.size(0);
-    at::Tensor result = at::zeros_like(head);
     Chunk chunk(std::min(chunk_rows, n), hidden, head);
     const at::Tensor logprobs = at::empty({n}, hidden.options());
     const at::Tensor entropy = at::empty_like(logprobs);
@@ -151,27 +170,29 @@ class SelectiveLogprobFunction
       const auto part = [&](const at::Tensor& x) {
         return x.narrow(0, begin, rows);
       };
-      const at::Tensor scaled = part(hidden) / part(temperatures).unsqueeze(1);
-      chunk.Run(part(hidden), part(targets), part(temperatures), part(logprobs),
+      chunk.Run(part(hidden), part(targets), part(saved[5]), part(logprobs),
                 part(entropy), part(sums));
-      at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
-      at::Tensor entropy_part;
+      const at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
+      if (by_logprob.defined()) result.addmm_(p.t(), part(weighted), 1, -1);
       if (by_entropy.defined()) {
-        entropy_part =
-            EntropySlope(p, part(entropy)).mul_(-part(by_entropy).unsqueeze(1));
+        result.addmm_(EntropySlope(p, part(entropy)).t(),
+                      part(scaled) * part(by_entropy).unsqueeze(1), 1, -1);
       }
-      if (by_logprob.defined()) {
-        const at::Tensor g = part(by_logprob).unsqueeze(1);
-        p.mul_(-g).scatter_add_(1, part(targets).unsqueeze(1), g);
-      } else {
-        p.zero_();
-      }
-      if (entropy_part.defined()) p.add_(entropy_part);
-      result.addmm_(p.t(), scaled);
     }
     return result;
   }
 };
+
+// Rows of equal chunks that keep to the limit. Every chunk's products read the
+// whole head, so few of many rows are better.
+int64_t ChunkRows(int64_t n, const at::Tensor& head,
+                  const SelectiveLogprobOptions& options) {
+  const int64_t row_bytes =
+      head.size(0) * static_cast<int64_t>(head.element_size());
+  const int64_t most = std::max<int64_t>(options.logits_bytes / row_bytes, 1);
+  const int64_t chunks = std::max<int64_t>((n + most - 1) / most, 1);
+  return std::max<int64_t>((n + chunks - 1) / chunks, 1);
+}
 
 }  // namespace
 
@@ -192,7 +213,7 @@ TokenStatistics SelectiveLogprob(const at::Tensor& hidden,
                            (hidden.requires_grad() || head.requires_grad());
   variable_list out =
       SelectiveLogprobFunction::apply(hidden, head, targets, temperatures,
-                                      std::max<int64_t>(options.chunk_rows, 1),
+                                      ChunkRows(hidden.size(0), head, options),
                                       options.entropy_gradient, form_slopes);
   return {out[0], out[1]};
 }

@@ -11,18 +11,20 @@ struct TokenStatistics {
 };
 
 struct SelectiveLogprobOptions {
-  int64_t chunk_rows = 128;       // Rows of logits that exist at once.
+  // Most bytes of logits that exist at once, >= 1 row of them.
+  int64_t logits_bytes = int64_t{128} << 20;
   bool entropy_gradient = false;  // Else the entropy carries no gradient.
 };
 
 // Log-probs of `targets` [N] int64 and the entropies under the tempered
 // softmax p = softmax(hidden @ head^T / temperature).
 //   hidden [N, D] float32; head [V, D]; temperatures [N] > 0.
-// At most chunk_rows x V logits exist at a time. The gradient of a token's
-// log-prob is a vector of hidden size,
+// The rows are worked on in chunks whose logits take at most logits_bytes. The
+// gradient of a token's log-prob is a vector of hidden size,
 //   d ln p(y) / d h = (head[y] - sum_v p_v head[v]) / temperature,
-// and is formed in the forward pass, so nothing is computed twice; where the
-// head is trained too, the backward pass computes the chunks again.
+// and is formed in the forward pass. Where the head is trained too, its
+// gradient reads the softmax rows again: those of a single chunk are kept
+// (where the entropy carries no gradient), else they are computed again.
 TokenStatistics SelectiveLogprob(const at::Tensor& hidden,
                                  const at::Tensor& head,
                                  const at::Tensor& targets,

@@ -14,6 +14,8 @@
 namespace mpo::rl {
 namespace {
 
+constexpr int64_t kRowBytes = 11 * sizeof(float);
+
 struct Case {
   at::Tensor hidden, head, targets, temperatures;
 };
@@ -42,8 +44,8 @@ TEST_CASE("SelectiveLogprob equals the plain log-softmax for any chunk size",
   const Case c = MakeCase(false);
   const TokenStatistics plain = Plain(c);
   for (int64_t rows : {1, 3, 7, 64}) {
-    const TokenStatistics s = SelectiveLogprob(c.hidden, c.head, c.targets,
-                                               c.temperatures, {rows, false});
+    const TokenStatistics s = SelectiveLogprob(
+        c.hidden, c.head, c.targets, c.temperatures, {rows * kRowBytes});
     CHECK(at::allclose(s.logprobs, plain.logprobs, 1e-5, 1e-6));
     CHECK(at::allclose(s.entropy, plain.entropy, 1e-5, 1e-6));
     CHECK_FALSE(s.entropy.requires_grad());
@@ -86,12 +88,14 @@ TEST_CASE("SoftmaxRows stays finite for extreme logits and tells of NaN",
 TEST_CASE("SelectiveLogprob's gradients equal autograd's", "[rl]") {
   const bool train_head = GENERATE(false, true);
   const bool entropy_gradient = GENERATE(false, true);
+  // Chunks of three rows, or one whose softmax is kept.
+  const int64_t rows = GENERATE(3, 7);
   const auto gradients = [&](bool plain) {
     const Case c = MakeCase(train_head);
     const TokenStatistics s =
         plain ? Plain(c)
               : SelectiveLogprob(c.hidden, c.head, c.targets, c.temperatures,
-                                 {3, entropy_gradient});
+                                 {rows * kRowBytes, entropy_gradient});
     const at::Tensor weights = torch::linspace(-1, 1, 7);
     at::Tensor loss = (s.logprobs * weights).sum();
     if (entropy_gradient) loss = loss + (s.entropy * weights.square()).sum();
@@ -110,7 +114,7 @@ TEST_CASE("SelectiveLogprob's gradient agrees with finite differences",
   // Central differences with h = 1e-2 err by O(h^2) ~ 1e-4 plus float32 noise
   // of 1e-7 / h ~ 1e-5.
   Case c = MakeCase(false);
-  const SelectiveLogprobOptions options{3, true};
+  const SelectiveLogprobOptions options{3 * kRowBytes, true};
   const auto value = [&](const at::Tensor& hidden) {
     const TokenStatistics s =
         SelectiveLogprob(hidden, c.head, c.targets, c.temperatures, options);

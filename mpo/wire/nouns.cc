@@ -2,6 +2,8 @@
 // Prompts, work and rollouts.
 #include "mpo/wire/nouns.h"
 
+#include <bit>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +12,7 @@
 
 namespace mpo::wire {
 
+static_assert(std::endian::native == std::endian::little);
 static_assert(static_cast<int>(FinishReason::kFailed) + 1 ==
               v1::FINISH_REASON_FAILED);
 static_assert(static_cast<int>(WorkKind::kEvaluation) + 1 ==
@@ -193,6 +196,25 @@ absl::StatusOr<Rollout> FromProto(const v1::Rollout& proto) {
   rollout.temperature = proto.temperature();
   rollout.text = proto.text();
   return rollout;
+}
+
+v1::Trunk ToProto(const Trunk& trunk) {
+  v1::Trunk proto;
+  proto.set_layer(trunk.layer);
+  proto.set_inputs(trunk.inputs.data(), trunk.inputs.size() * sizeof(float));
+  return proto;
+}
+
+absl::StatusOr<Trunk> FromProto(const v1::Trunk& proto) {
+  const std::string& bytes = proto.inputs();
+  if (bytes.size() % sizeof(float) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("trunk.inputs: expected float32 numbers, got ",
+                     bytes.size(), " bytes"));
+  }
+  Trunk trunk{proto.layer(), std::vector<float>(bytes.size() / sizeof(float))};
+  std::memcpy(trunk.inputs.data(), bytes.data(), bytes.size());
+  return trunk;
 }
 
 }  // namespace mpo::wire

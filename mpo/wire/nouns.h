@@ -8,6 +8,7 @@
 #include "mpo/types/prompt.h"
 #include "mpo/types/rollout.h"
 #include "mpo/types/rubric.h"
+#include "mpo/types/trunk.h"
 #include "mpo/types/verdict.h"
 #include "mpo/v1/types.pb.h"
 
@@ -28,6 +29,7 @@ v1::WorkUnit ToProto(const WorkUnit& unit);
 v1::BaseStatistics ToProto(const BaseStatistics& base);
 v1::FinishReason ToProto(FinishReason reason);
 v1::Rollout ToProto(const Rollout& rollout);
+v1::Trunk ToProto(const Trunk& trunk);
 v1::Verdict ToProto(const Verdict& verdict);
 v1::Rubric ToProto(const Rubric& rubric);
 
@@ -42,6 +44,8 @@ absl::StatusOr<WorkKind> FromProto(v1::WorkKind kind);
 absl::StatusOr<WorkUnit> FromProto(const v1::WorkUnit& proto);
 absl::StatusOr<FinishReason> FromProto(v1::FinishReason reason);
 absl::StatusOr<Rollout> FromProto(const v1::Rollout& proto);
+// Its bytes are not whole numbers.
+absl::StatusOr<Trunk> FromProto(const v1::Trunk& proto);
 absl::StatusOr<Verdict> FromProto(const v1::Verdict& proto);
 absl::StatusOr<Rubric> FromProto(const v1::Rubric& proto);
 

@@ -130,6 +130,17 @@ TEST_CASE("A rollout keeps every field on the wire", "[wire]") {
   CHECK(absl::IsInvalidArgument(FromProto(proto).status()));
 }
 
+TEST_CASE("A trunk keeps its numbers to the bit on the wire", "[wire]") {
+  const Trunk trunk{22, {1.5F, -1e-38F, 3e38F}};
+  CHECK((*FromProto(ToProto(trunk)) == trunk));
+  v1::Trunk proto = ToProto(trunk);
+  proto.mutable_inputs()->pop_back();
+  const absl::Status status = FromProto(proto).status();
+  CHECK(absl::IsInvalidArgument(status));
+  CHECK(std::string(status.message()).find("got 11 bytes") !=
+        std::string::npos);
+}
+
 TEST_CASE("A work unit keeps every field on the wire", "[wire]") {
   WorkUnit unit;
   unit.id = std::string("train/1/0");

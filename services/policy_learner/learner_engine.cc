@@ -378,6 +378,8 @@ SampleLimits LearnerEngine::Limits() const {
   MutexLock lock(mu_);
   return {.vocabulary = config.vocab_size,
           .context = config.context,
+          .hidden = config.hidden_size,
+          .trunk_layer = trainer_->model().trunk_layers(),
           .newest_version = newest_ever_};
 }
 

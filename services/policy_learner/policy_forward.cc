@@ -101,6 +101,25 @@ at::Tensor PolicyUpdate::Normed(const model::LanguageModel& weights,
   return model::FinalNorm(weights, layers.index_select(0, index));
 }
 
+void PolicyUpdate::TakeTrunks(const std::vector<TrainingSample>& samples) {
+  trunk_.assign(samples.size(), {});
+  const int64_t width = model_.policy().config().hidden_size;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const mpo::Trunk* trunk = samples[i].trunk.get();
+    const auto tokens = static_cast<int64_t>(batch_.inputs[i].size());
+    // A value after the end needs one token more than the trunk has.
+    if (trunk == nullptr || trunk->layer != model_.trunk_layers() ||
+        static_cast<int64_t>(trunk->inputs.size()) != tokens * width) {
+      continue;
+    }
+    const at::Tensor all = torch::from_blob(
+        const_cast<float*>(trunk->inputs.data()), {tokens, width});
+    const int64_t prompt = batch_.prompt_lengths[i];
+    trunk_[i] = {all.narrow(0, 0, prompt),
+                 all.narrow(0, prompt, tokens - prompt)};
+  }
+}
+
 at::Tensor PolicyUpdate::Trunk(const MicroBatch& micro, bool reference) {
   if (model_.adapter() == nullptr || (reference && model_.reference_apart())) {
     return model::Embed(reference ? model_.reference() : model_.policy(),

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <limits>
 
+#include "mpo/model/decoder.h"
 #include "mpo/tensor/counter_random.h"
 #include "services/policy_learner/toy_task.h"
 #include "services/policy_learner/trainer_checks.h"
@@ -183,6 +184,38 @@ TEST_CASE("Any split into micro-batches gives the same gradient", "[learner]") {
   for (int64_t tokens : {1, 30, 100}) {
     CHECK(Difference(options, samples, samples, tokens) < 1e-6);
   }
+}
+
+TEST_CASE("An update starts from the trunks that came with the rollouts",
+          "[learner]") {
+  TrainerOptions options = ToyTask::Options();
+  options.lora->layers = 1;
+  const auto base = ToyTask::Model();
+  const auto plain = ToyTask::Sample(NewTrainer(options)->model(), 1, 1);
+  // Trunks of every sample, plus `error`.
+  const auto with_trunks = [&](double error) {
+    auto samples = plain;
+    for (TrainingSample& sample : samples) {
+      std::vector<int32_t> tokens = sample.rollout.prompt_tokens;
+      const std::vector<int32_t>& response = sample.rollout.response_tokens;
+      tokens.insert(tokens.end(), response.begin(), response.end() - 1);
+      const auto batch =
+          *model::PadSequences({tokens}, model::PaddingSide::kRight);
+      const at::Tensor inputs =
+          (model::ForwardLayers(
+               *base, nullptr, model::Embed(*base, batch.tokens), batch, 0, 1) +
+           error)
+              .contiguous();
+      const float* begin = inputs.const_data_ptr<float>();
+      sample.trunk =
+          std::make_shared<Trunk>(Trunk{1, {begin, begin + inputs.numel()}});
+    }
+    return samples;
+  };
+  CHECK(Difference(options, plain, with_trunks(0), options.micro_batch_tokens) <
+        1e-5);
+  CHECK(Difference(options, plain, with_trunks(1), options.micro_batch_tokens) >
+        1e-3);
 }
 
 TEST_CASE("An unscorable sample changes nothing of the update", "[learner]") {

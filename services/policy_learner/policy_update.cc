@@ -35,6 +35,7 @@ StepResult PolicyUpdate::Run(int64_t step,
                              : learning_rate_;
   Enter("forward");
   batch_ = MakeTrainingBatch(samples, options_, &rewards_);
+  TakeTrunks(samples);
   bool finite = true;
   if (!batch_.active.empty()) {
     finite = Prepare();
@@ -78,7 +79,6 @@ bool PolicyUpdate::Prepare() {
       (options_.minibatches > 1 ||
        (options_.kl_in == KlPlace::kReward && options_.kl_coef != 0));
   const bool policy_needed = old_needed || (ppo && value_.trunk == nullptr);
-  trunk_.resize(batch_.inputs.size());
   temperatures_ = batch_.temperatures.unsqueeze(1).expand(batch_.mask.sizes());
   old_logprobs_ = behaviour ? batch_.behaviour.clone()
                             : torch::zeros_like(batch_.behaviour);

@@ -71,7 +71,8 @@ class PolicyUpdate {
     at::Tensor value_hidden;  // Of a value model of its own.
   };
 
-  // Activations below the first trainable layer.
+  // Activations below the first trainable layer, from the actor or computed
+  // here.
   struct TrunkPart {
     at::Tensor prompt;    // [prompt length, D]
     at::Tensor response;  // [tokens of the response in the input, D]
@@ -102,6 +103,8 @@ class PolicyUpdate {
                            const at::Tensor& log_ratio) const;
   // The policy's head matrix, with the adapter's update where it has one.
   at::Tensor PolicyHead() const;
+  // Takes the trunks that came with the rollouts.
+  void TakeTrunks(const std::vector<TrainingSample>& samples);
   // False when advantages or returns are not finite; then nothing has changed.
   bool Prepare();
   // The policy's log-probs and entropies, differentiable.

@@ -4,12 +4,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "mpo/rl/gae.h"
 #include "mpo/rl/moments.h"
 #include "mpo/types/rollout.h"
+#include "mpo/types/trunk.h"
 #include "mpo/types/verdict.h"
 #include "services/policy_learner/trainer_options.h"
 
@@ -19,6 +21,9 @@ namespace mpo::policy_learner {
 struct TrainingSample {
   Rollout rollout;
   Verdict verdict;
+  // Inputs of the first layer with an adapter for prompt and response without
+  // its last token; null = to be computed.
+  std::shared_ptr<const Trunk> trunk = nullptr;
   bool operator==(const TrainingSample&) const = default;
 };
 
@@ -26,13 +31,16 @@ struct TrainingSample {
 struct SampleLimits {
   int64_t vocabulary = 0;
   int64_t context = 0;               // Tokens of prompt and response.
+  int64_t hidden = 0;
+  int64_t trunk_layer = 0;  // First layer with an adapter; 0 = no trunk.
   PolicyVersion newest_version = 0;  // Last published.
 };
 
 // INVALID_ARGUMENT names sample key and field: empty key or prompt, lengths
 // that differ, ids outside the vocabulary, log-probs that are not finite or
 // above 0, token spans that do not cover the response or name a version from
-// the future, a temperature that is not above 0, a scored verdict without
+// the future, a trunk of another layer or size or with numbers that are not
+// finite, a temperature that is not above 0, a scored verdict without
 // response or with a reward that is not finite.
 absl::Status ValidateSample(const TrainingSample& sample,
                             const SampleLimits& limits);

@@ -26,6 +26,34 @@ TrainingSample GoodSample() {
   return s;
 }
 
+TEST_CASE("ValidateSample takes only a trunk that fits", "[learner]") {
+  const SampleLimits limits{.vocabulary = 5,
+                            .context = 4,
+                            .hidden = 2,
+                            .trunk_layer = 1,
+                            .newest_version = 2};
+  Trunk trunk{1, {1, 2, 3, 4, 5, 6}};
+  std::string field;
+  SECTION("good") {}
+  SECTION("layer") {
+    trunk.layer = 2;
+    field = "trunk.layer: expected 1";
+  }
+  SECTION("size") {
+    trunk.inputs.resize(8);
+    field = "trunk.inputs: expected 3 x 2 numbers, got 8";
+  }
+  SECTION("NaN") {
+    trunk.inputs[5] = std::numeric_limits<float>::quiet_NaN();
+    field = "got nan at 5";
+  }
+  TrainingSample s = GoodSample();
+  s.trunk = std::make_shared<Trunk>(trunk);
+  const absl::Status status = ValidateSample(s, limits);
+  CHECK(status.ok() == field.empty());
+  CHECK(std::string(status.message()).find(field) != std::string::npos);
+}
+
 TEST_CASE("ValidateSample names the key and the field", "[learner]") {
   const SampleLimits limits{.vocabulary = 5, .context = 4, .newest_version = 2};
   CHECK(ValidateSample(GoodSample(), limits).ok());

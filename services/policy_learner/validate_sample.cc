@@ -59,6 +59,28 @@ absl::Status CheckLogprobs(const Rollout& rollout) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTrunk(const Rollout& rollout, const Trunk& trunk,
+                        const SampleLimits& limits) {
+  if (trunk.layer != limits.trunk_layer) {
+    return Refuse(rollout, "trunk.layer", "expected ", limits.trunk_layer,
+                  ", the lowest layer with an adapter, got ", trunk.layer);
+  }
+  const size_t tokens =
+      rollout.prompt_tokens.size() + rollout.response_tokens.size() - 1;
+  const size_t expected = tokens * static_cast<size_t>(limits.hidden);
+  if (trunk.inputs.size() != expected) {
+    return Refuse(rollout, "trunk.inputs", "expected ", tokens, " x ",
+                  limits.hidden, " numbers, got ", trunk.inputs.size());
+  }
+  for (size_t i = 0; i < expected; ++i) {
+    if (!std::isfinite(trunk.inputs[i])) {
+      return Refuse(rollout, "trunk.inputs", "expected finite numbers, got ",
+                    trunk.inputs[i], " at ", i);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ValidateSample(const TrainingSample& sample,
@@ -83,6 +105,9 @@ absl::Status ValidateSample(const TrainingSample& sample,
   MPO_RETURN_IF_ERROR(
       CheckIds(r, "response_tokens", r.response_tokens, limits.vocabulary));
   MPO_RETURN_IF_ERROR(CheckSpans(r, limits.newest_version));
+  if (sample.trunk != nullptr) {
+    MPO_RETURN_IF_ERROR(CheckTrunk(r, *sample.trunk, limits));
+  }
   if (!sample.verdict.scored) return absl::OkStatus();
   MPO_RETURN_IF_ERROR(CheckLogprobs(r));
   if (!(r.temperature > 0) || !std::isfinite(r.temperature)) {

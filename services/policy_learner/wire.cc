@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/wire.h"
 
+#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -25,7 +26,12 @@ absl::StatusOr<TrainingSample> SampleFromProto(
   if (!rollout.ok()) return In(key, rollout.status());
   absl::StatusOr<Verdict> verdict = wire::FromProto(request.verdict());
   if (!verdict.ok()) return In(key, verdict.status());
-  return TrainingSample{*std::move(rollout), *std::move(verdict)};
+  TrainingSample sample{*std::move(rollout), *std::move(verdict)};
+  if (!request.has_trunk()) return sample;
+  const absl::StatusOr<Trunk> trunk = wire::FromProto(request.trunk());
+  if (!trunk.ok()) return In(key, trunk.status());
+  sample.trunk = std::make_shared<const Trunk>(*trunk);
+  return sample;
 }
 
 absl::StatusOr<TrainingSample> SampleFromBytes(const std::string& bytes) {

@@ -107,7 +107,8 @@ absl::Status RunActor(const ActorProcessOptions& options) {
   MeshPeers peers(PeersFrom(options));
   RolloutActorMetrics metrics(exposition->registry());
   const UnitTools tools = {*policy, tokenizer, chat,
-                           peers,   metrics,   Clock::Real()};
+                           peers,   metrics,   Clock::Real(),
+                           config.learner().trunks_from_actors()};
   RolloutActorOptions engine_options;
   engine_options.heartbeat =
       absl::Seconds(std::max(0.01, config.mesh().heartbeat()));

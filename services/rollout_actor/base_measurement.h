@@ -13,6 +13,7 @@
 #include "mpo/generation/engine.h"
 #include "mpo/text/tokenizer.h"
 #include "mpo/types/rollout.h"
+#include "mpo/types/trunk.h"
 
 namespace mpo::rollout_actor {
 
@@ -30,7 +31,7 @@ struct MeasuredResponse {
   const std::vector<int32_t>* response_tokens = nullptr;  // At least one.
   std::string text;
   // As the generation left it; all responses of a call have one or none.
-  std::shared_ptr<const generation::Trunk> trunk = nullptr;
+  std::shared_ptr<const Trunk> trunk = nullptr;
 };
 
 // Measures what the frozen base model says of responses; the subject's gain as

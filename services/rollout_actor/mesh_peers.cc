@@ -215,6 +215,9 @@ absl::Status MeshPeers::SubmitRollouts(const std::vector<JudgedRollout>& batch,
           v1::SubmitRolloutsRequest request;
           *request.mutable_rollout() = ToProto(one.rollout);
           *request.mutable_verdict() = ToProto(one.verdict);
+          if (one.trunk != nullptr) {
+            *request.mutable_trunk() = ToProto(*one.trunk);
+          }
           if (!writer->Write(request)) break;  // Finish says why.
         }
         writer->WritesDone();

@@ -269,10 +269,15 @@ TEST_CASE("MeshPeers submits rollouts and counts what was taken",
   one.rollout.spans = {{0, 2, 3}};
   one.verdict.scored = true;
   one.verdict.reward = 0.25;
-  REQUIRE(mesh.peers->SubmitRollouts({one, one}, {}).ok());
+  JudgedRollout other = one;
+  other.trunk = std::make_shared<Trunk>(Trunk{1, {2.5F}});
+  REQUIRE(mesh.peers->SubmitRollouts({one, other}, {}).ok());
   REQUIRE(mesh.learner.rollouts.size() == 2);
   CHECK(mesh.learner.rollouts[0].rollout().spans(0).policy_version() == 3);
   CHECK(mesh.learner.rollouts[0].verdict().scored().reward() == 0.25);
+  CHECK_FALSE(mesh.learner.rollouts[0].has_trunk());
+  CHECK(mesh.learner.rollouts[1].trunk().layer() == 1);
+  CHECK(mesh.learner.rollouts[1].trunk().inputs().size() == sizeof(float));
   mesh.learner.missing = 1;
   CHECK(absl::IsInternal(mesh.peers->SubmitRollouts({one}, {})));
   mesh.learner.answer = {grpc::StatusCode::RESOURCE_EXHAUSTED, "spool full"};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -13,6 +14,7 @@
 #include "mpo/tensor/codec.h"
 #include "mpo/types/prompt.h"
 #include "mpo/types/rollout.h"
+#include "mpo/types/trunk.h"
 #include "mpo/types/verdict.h"
 #include "mpo/weights/manifest.h"
 
@@ -64,6 +66,8 @@ struct Verdicts {
 struct JudgedRollout {
   Rollout rollout;
   Verdict verdict;
+  // Of the tokens before the response's last; null = not sent.
+  std::shared_ptr<const Trunk> trunk = nullptr;
 };
 
 // One verified version of the weights.

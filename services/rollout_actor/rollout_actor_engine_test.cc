@@ -70,6 +70,27 @@ TEST_CASE("The same unit gives the same rollouts whoever makes it",
   }
 }
 
+TEST_CASE("Rollouts carry their trunks where the learner asks for them",
+          "[rollout_actor]") {
+  const bool asked = GENERATE(false, true);
+  ActorFixture f;
+  UnitTools tools = f.Tools();
+  tools.submit_trunks = asked;
+  UnitRunner runner(tools, f.options.retry);
+  f.peers.Publish(f.Weights(0));
+  REQUIRE(runner.Run(f.Unit("training/1/0", 0), {}).ok());
+  const auto made = f.peers.submitted();
+  REQUIRE(made.size() == 3);
+  for (const JudgedRollout& one : made) {
+    REQUIRE((one.trunk != nullptr) == asked);
+    if (!asked) continue;
+    const size_t tokens = one.rollout.prompt_tokens.size() +
+                          one.rollout.response_tokens.size() - 1;
+    CHECK(one.trunk->layer == 1);
+    CHECK(one.trunk->inputs.size() == tokens * TinyConfig().hidden_size);
+  }
+}
+
 TEST_CASE("An evaluation unit is not handed to the learner",
           "[rollout_actor]") {
   ActorFixture f;

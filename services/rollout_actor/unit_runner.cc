@@ -12,6 +12,9 @@
 namespace mpo::rollout_actor {
 namespace {
 
+// A longer trunk would not fit beside its rollout in a message of 8 MiB.
+constexpr size_t kMostTrunkFloats = size_t{1} << 20;
+
 absl::Status Stopped(const WorkUnit& unit) {
   return absl::CancelledError(absl::StrCat("unit ", unit.id, " was stopped"));
 }
@@ -170,7 +173,7 @@ absl::Status UnitRunner::Measure(const WorkUnit& unit, std::vector<Made>& made,
     const Rollout& rollout = made[i].rollout;
     responses.push_back({&unit.samples[i].prompt, &rollout.prompt_tokens,
                          &rollout.response_tokens, rollout.text,
-                         std::move(made[i].trunk)});
+                         made[i].trunk});
     measured.push_back(&made[i]);
   }
   MPO_ASSIGN_OR_RETURN(const auto statistics,
@@ -229,7 +232,10 @@ absl::Status UnitRunner::Submit(const std::vector<Made>& made,
   std::vector<JudgedRollout> batch;
   batch.reserve(made.size());
   for (const Made& one : made) {
-    batch.push_back({one.rollout, one.verdicts.verdict});
+    const bool with_trunk = tools_.submit_trunks && one.trunk != nullptr &&
+                            one.trunk->inputs.size() <= kMostTrunkFloats;
+    batch.push_back({one.rollout, one.verdicts.verdict,
+                     with_trunk ? one.trunk : nullptr});
   }
   return TryUntil("SubmitRollouts", retry_, stop,
                   [&] { return tools_.peers.SubmitRollouts(batch, stop); });

@@ -16,6 +16,7 @@
 #include "mpo/text/chat_template.h"
 #include "mpo/text/tokenizer.h"
 #include "mpo/types/rollout.h"
+#include "mpo/types/trunk.h"
 #include "services/rollout_actor/base_measurement.h"
 #include "services/rollout_actor/peers.h"
 #include "services/rollout_actor/policy_replica.h"
@@ -33,6 +34,8 @@ struct UnitTools {
   Peers& peers;
   RolloutActorMetrics& metrics;
   Clock& clock;
+  // Whether rollouts go to the learner with their trunks.
+  bool submit_trunks = false;
 };
 
 // Turns a leased unit into judged rollouts: weights, generation of exactly the
@@ -64,7 +67,7 @@ class UnitRunner {
     Rollout rollout;
     std::optional<BaseStatistics> base;
     absl::Status failure;  // Not OK: unscorable, with this message.
-    std::shared_ptr<const generation::Trunk> trunk;
+    std::shared_ptr<const Trunk> trunk;
     Verdicts verdicts;
   };
 
