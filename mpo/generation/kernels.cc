@@ -16,6 +16,12 @@ using tensor::FastExp;
 
 static_assert(kLanes == kPageTokens);
 
+#ifdef __AVX512F__
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 8;  // Vectors in 16 registers of half the width.
+#endif
+
 const float* KeyBlock(const AttentionShape& s, const float* page,
                       int64_t layer_offset, int head) {
   return page + layer_offset +
@@ -30,6 +36,8 @@ inline void ScorePage(const float* q, const float* keys, const float* next,
                       int dim, float scale, float* scores,
                       int64_t score_stride) {
   const float* values = keys + dim * kLanes;
+  // Two chains of sums for each head hide the latency where registers allow.
+  constexpr bool kTwo = 2 * kHeads + 2 < kRegisters;
   Vector even[kHeads] = {};
   Vector odd[kHeads] = {};
   for (int d = 0; d + 1 < dim; d += 2) {
@@ -41,7 +49,7 @@ inline void ScorePage(const float* q, const float* keys, const float* next,
     __builtin_prefetch(values + (d + 1) * kLanes, 0, 2);
     for (int g = 0; g < kHeads; ++g) {
       even[g] += q[g * dim + d] * k0;
-      odd[g] += q[g * dim + d + 1] * k1;
+      (kTwo ? odd : even)[g] += q[g * dim + d + 1] * k1;
     }
   }
   for (int g = 0; g < kHeads; ++g)
@@ -59,12 +67,10 @@ inline void MixValues(const AttentionShape& s, const TokenRow& row,
     const float* values = row.pages[begin / kPageTokens] + value_offset;
     const int count = std::min(kPageTokens, row.position + 1 - begin);
     for (int t = 0; t < count; ++t) {
-      Vector v[kWidth];
-      for (int w = 0; w < kWidth; ++w)
-        v[w] = Load(values + t * padded + w * kLanes);
-      for (int g = 0; g < kHeads; ++g) {
-        for (int w = 0; w < kWidth; ++w)
-          sum[g][w] += weights[g * stride + begin + t] * v[w];
+      for (int w = 0; w < kWidth; ++w) {
+        const Vector v = Load(values + t * padded + w * kLanes);
+        for (int g = 0; g < kHeads; ++g)
+          sum[g][w] += weights[g * stride + begin + t] * v;
       }
     }
   }
@@ -78,11 +84,12 @@ template <int kHeads>
 void MixAllValues(const AttentionShape& s, const TokenRow& row, int64_t offset,
                   const float* weights, int64_t stride, float* out,
                   int out_stride) {
+  constexpr int kWidth = std::min(4, (kRegisters - 2) / kHeads);
   const int vectors = s.padded_dim() / kLanes;
   int w = 0;
-  for (; w + 4 <= vectors; w += 4) {
-    MixValues<kHeads, 4>(s, row, offset + w * kLanes, weights, stride,
-                         out + w * kLanes, out_stride);
+  for (; w + kWidth <= vectors; w += kWidth) {
+    MixValues<kHeads, kWidth>(s, row, offset + w * kLanes, weights, stride,
+                              out + w * kLanes, out_stride);
   }
   for (; w < vectors; ++w) {
     MixValues<kHeads, 1>(s, row, offset + w * kLanes, weights, stride,

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "mpo/generation/vector16.h"
 #include "mpo/tensor/fast_exp.h"
@@ -24,26 +25,60 @@ int ThisSlot() {
 #endif
 }
 
+#ifdef __AVX512F__
+using Register = Vector;
+
 // a0 b0 a1 b1 ... of the lower and of the upper halves.
-inline Vector ZipLow(Vector a, Vector b) {
+inline Register ZipLow(Register a, Register b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21,
                                  6, 22, 7, 23);
 }
 
-inline Vector ZipHigh(Vector a, Vector b) {
+inline Register ZipHigh(Register a, Register b) {
   return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
                                  29, 14, 30, 15, 31);
 }
+#else
+using Register = Half;
 
-// Transposes 16 x 16: four perfect shuffles of all 256 values.
-inline void Turn(Vector (&rows)[kLanes]) {
-  for (int round = 0; round < 4; ++round) {
-    Vector zipped[kLanes];
-    for (int i = 0; i < kLanes / 2; ++i) {
-      zipped[2 * i] = ZipLow(rows[i], rows[i + kLanes / 2]);
-      zipped[2 * i + 1] = ZipHigh(rows[i], rows[i + kLanes / 2]);
+inline Register ZipLow(Register a, Register b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+
+inline Register ZipHigh(Register a, Register b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#endif
+
+// Transposes a square of registers: log2 of their number of floats perfect
+// shuffles of all values.
+template <int kSize>
+inline void TurnSquare(Register (&rows)[kSize]) {
+  static_assert(sizeof(Register) == kSize * sizeof(float));
+  for (int round = 1; round < kSize; round *= 2) {
+    Register zipped[kSize];
+    for (int i = 0; i < kSize / 2; ++i) {
+      zipped[2 * i] = ZipLow(rows[i], rows[i + kSize / 2]);
+      zipped[2 * i + 1] = ZipHigh(rows[i], rows[i + kSize / 2]);
     }
-    for (int i = 0; i < kLanes; ++i) rows[i] = zipped[i];
+    for (int i = 0; i < kSize; ++i) rows[i] = zipped[i];
+  }
+}
+
+// to[j * to_stride] = column j of the 16 x 16 floats whose row i is row(i).
+template <typename Row>
+inline void Turn(Row row, float* to, int64_t to_stride, int count = kLanes) {
+  constexpr int kSize = sizeof(Register) / sizeof(float);
+  for (int left = 0; left < kLanes; left += kSize) {
+    for (int top = 0; top < kLanes; top += kSize) {
+      Register square[kSize];
+      for (int i = 0; i < kSize; ++i)
+        std::memcpy(&square[i], row(top + i) + left, sizeof(Register));
+      TurnSquare<kSize>(square);
+      for (int j = 0; j < std::min(kSize, count - left); ++j)
+        std::memcpy(to + (left + j) * to_stride + top, &square[j],
+                    sizeof(Register));
+    }
   }
 }
 
@@ -54,11 +89,8 @@ void ToLanes(Row row, int count, int width, int lanes, float* out) {
     const int rows = std::clamp(count - begin, 0, kLanes);
     int d = 0;
     for (; rows == kLanes && d + kLanes <= width; d += kLanes) {
-      Vector block[kLanes];
-      for (int i = 0; i < kLanes; ++i) block[i] = Load(row(begin + i) + d);
-      Turn(block);
-      for (int i = 0; i < kLanes; ++i)
-        Store(out + int64_t{d + i} * lanes + begin, block[i]);
+      Turn([&](int i) { return row(begin + i) + d; },
+           out + int64_t{d} * lanes + begin, lanes);
     }
     for (; d < width; ++d) {
       float* to = out + int64_t{d} * lanes + begin;
@@ -98,11 +130,8 @@ void LanesToRows(const float* in, int lanes, int count, int width, float* rows,
     float* to = rows + begin * stride;
     int d = 0;
     for (; d + kLanes <= width; d += kLanes) {
-      Vector block[kLanes];
-      for (int i = 0; i < kLanes; ++i)
-        block[i] = Load(in + int64_t{d + i} * lanes + begin);
-      Turn(block);
-      for (int i = 0; i < here; ++i) Store(to + i * stride + d, block[i]);
+      Turn([&](int i) { return in + int64_t{d + i} * lanes + begin; }, to + d,
+           stride, here);
     }
     for (; d < width; ++d) {
       for (int i = 0; i < here; ++i)
@@ -124,11 +153,11 @@ void RmsNormLanes(const float* x, const float* weight, float eps, int lanes,
         sums[k] += value * value;
       }
     }
-    const Vector squares = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    Vector scale;
-    for (int i = 0; i < kLanes; ++i) {
-      scale[i] = 1.0F / std::sqrt(squares[i] / static_cast<float>(width) + eps);
-    }
+    float scales[kLanes];
+    Store(scales, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (float& one : scales)
+      one = 1.0F / std::sqrt(one / static_cast<float>(width) + eps);
+    const Vector scale = Load(scales);
     float* to = out + v * kLanes;
     for (int d = 0; d < width; ++d) {
       const int64_t at = int64_t{d} * lanes;

@@ -13,12 +13,39 @@ constexpr int kMaxVectors = 4;
 // the smaller the rounding error, and the more results are loaded and stored.
 constexpr int kChain = 256;
 
-// `kColumns` columns of the result for all lanes: kColumns x kVectors sums stay
-// in registers while `depth` is walked once.
+#ifdef __AVX512F__
+// 32 registers of a Vector each: all lanes in one walk over the weights.
+constexpr int kVectorsPerWalk = kMaxVectors;
+constexpr int kTilesPerGroup = 1;
+#else
+// 16 registers of half a Vector each: 16 lanes a walk. The weights of a group
+// of tiles stay in the core's cache until all lanes have been through them.
+constexpr int kVectorsPerWalk = 1;
+constexpr int kTilesPerGroup = 2;
+#endif
+
+// Columns whose sums stay in registers together with `vectors` of lanes.
+constexpr int TileColumns(int vectors) {
+  if (kVectorsPerWalk == 1) return 6;
+  return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6;
+}
+
+// A matrix of weights, or its columns from one on, and where the result goes.
+struct Operands {
+  const float* x;
+  int stride;  // Lanes of x and out.
+  int depth;
+  const float* weight;
+  bool accumulate;
+  float* out;
+};
+
+// `kColumns` columns of the result for kVectors of lanes: their sums stay in
+// registers while products [first, last) are walked once.
 template <int kVectors, int kColumns>
-void Part(const float* x, int64_t depth, int first, int last,
-          const float* weight, const float* next, bool accumulate, float* out) {
-  constexpr int kStride = kVectors * kLanes;
+void Part(const Operands& o, int first, int last, const float* next,
+          bool accumulate) {
+  const int64_t depth = o.depth;
   Vector sums[kColumns][kVectors] = {};
   for (int begin = first; begin < last; begin += kLanes) {
     // A cache line of every weight row of the tile that comes next.
@@ -28,86 +55,96 @@ void Part(const float* x, int64_t depth, int first, int last,
     for (int d = begin; d < end; ++d) {
       Vector in[kVectors];
       for (int v = 0; v < kVectors; ++v)
-        in[v] = Load(x + int64_t{d} * kStride + v * kLanes);
+        in[v] = Load(o.x + int64_t{d} * o.stride + v * kLanes);
       for (int j = 0; j < kColumns; ++j) {
-        const float w = weight[j * depth + d];
+        const float w = o.weight[j * depth + d];
         for (int v = 0; v < kVectors; ++v) sums[j][v] += w * in[v];
       }
     }
   }
   for (int j = 0; j < kColumns; ++j) {
     for (int v = 0; v < kVectors; ++v) {
-      float* to = out + j * kStride + v * kLanes;
+      float* to = o.out + j * o.stride + v * kLanes;
       Store(to, accumulate ? Load(to) + sums[j][v] : sums[j][v]);
     }
   }
 }
 
+// From column `column` on, for the lanes from vector `v` on.
 template <int kVectors, int kColumns>
-void Tile(const float* x, int depth, const float* weight, const float* next,
-          bool accumulate, float* out) {
-  for (int first = 0; first < depth; first += kChain) {
-    Part<kVectors, kColumns>(x, depth, first, std::min(depth, first + kChain),
-                             weight, next, accumulate || first > 0, out);
+void Tile(const Operands& all, int64_t column, int64_t next, int v) {
+  Operands o = all;
+  o.x += v * kLanes;
+  o.weight += column * o.depth;
+  o.out += column * o.stride + v * kLanes;
+  for (int first = 0; first < o.depth; first += kChain) {
+    Part<kVectors, kColumns>(o, first, std::min(o.depth, first + kChain),
+                             all.weight + next * o.depth,
+                             o.accumulate || first > 0);
   }
 }
 
-template <int kVectors, int kColumns>
-void Product(const float* x, int depth, const float* weight, int columns,
-             bool accumulate, float* out, int threads) {
+template <int kVectors>
+void Product(const Operands& o, int columns, int threads) {
+  constexpr int kColumns = TileColumns(kVectors);
+  const int vectors = o.stride / kLanes;
   const int tiles = columns / kColumns;
-  const int chunk = std::max(1, tiles / (8 * threads));
-  auto tile = [&](int t) {
-    const float* w = weight + int64_t{t} * kColumns * depth;
-    const float* next = t + 1 < tiles ? w + int64_t{kColumns} * depth : w;
-    Tile<kVectors, kColumns>(x, depth, w, next, accumulate,
-                             out + int64_t{t} * kColumns * kVectors * kLanes);
+  const int groups = (tiles + kTilesPerGroup - 1) / kTilesPerGroup;
+  auto group = [&](int index) {
+    const int begin = index * kTilesPerGroup;
+    const int end = std::min(tiles, begin + kTilesPerGroup);
+    for (int v = 0; v < vectors; v += kVectors) {
+      for (int t = begin; t < end; ++t) {
+        const int next = std::min(t + 1, tiles - 1);
+        Tile<kVectors, kColumns>(o, int64_t{t} * kColumns,
+                                 int64_t{next} * kColumns, v);
+      }
+    }
   };
   if (threads == 1) {
-    for (int t = 0; t < tiles; ++t) tile(t);
+    for (int i = 0; i < groups; ++i) group(i);
   } else {
+    const int chunk = std::max(1, groups / (8 * threads));
 #pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
-    for (int t = 0; t < tiles; ++t) tile(t);
+    for (int i = 0; i < groups; ++i) group(i);
   }
   // Four columns at a time still hide the latency of the additions.
   int j = tiles * kColumns;
   for (; j + 4 <= columns; j += 4) {
-    const float* w = weight + int64_t{j} * depth;
-    Tile<kVectors, 4>(x, depth, w, w, accumulate,
-                      out + int64_t{j} * kVectors * kLanes);
+    for (int v = 0; v < vectors; v += kVectors) Tile<kVectors, 4>(o, j, j, v);
   }
   for (; j < columns; ++j) {
-    const float* w = weight + int64_t{j} * depth;
-    Tile<kVectors, 1>(x, depth, w, w, accumulate,
-                      out + int64_t{j} * kVectors * kLanes);
+    for (int v = 0; v < vectors; v += kVectors) Tile<kVectors, 1>(o, j, j, v);
   }
 }
 
 }  // namespace
 
 int SmallProductLanes() {
-#ifdef __AVX512F__
+#if defined(__AVX2__) && defined(__FMA__)
   return kMaxVectors * kLanes;
 #else
-  return 0;  // Half as many registers of half the width: the library wins.
+  return 0;
 #endif
 }
 
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads) {
-  auto run = [&](auto product) {
-    product(x, depth, weight, columns, accumulate, out, threads);
-  };
+  const Operands o{x, lanes, depth, weight, accumulate, out};
+#ifdef __AVX512F__
   switch (lanes / kLanes) {
     case 1:
-      return run(Product<1, 16>);
+      return Product<1>(o, columns, threads);
     case 2:
-      return run(Product<2, 12>);
+      return Product<2>(o, columns, threads);
     case 3:
-      return run(Product<3, 8>);
+      return Product<3>(o, columns, threads);
     default:
-      return run(Product<4, 6>);
+      return Product<kMaxVectors>(o, columns, threads);
   }
+#else
+  Product<kVectorsPerWalk>(o, columns, threads);
+#endif
 }
 
 }  // namespace mpo::generation
