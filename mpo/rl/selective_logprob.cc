@@ -7,12 +7,24 @@
 #include <vector>
 
 #include "mpo/rl/softmax_rows.h"
+#ifdef MPO_WITH_CUDA
+#include "mpo/rl/softmax_rows_cuda.h"
+#endif
 
 namespace mpo::rl {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+// In the dtype of `x`, where float32 would promote it.
+at::Tensor Column(const at::Tensor& values, const at::Tensor& x) {
+  return values.to(x.scalar_type()).unsqueeze(1);
+}
+
+at::Tensor Scaled(const at::Tensor& hidden, const at::Tensor& temperatures) {
+  return hidden / Column(temperatures, hidden);
+}
 
 // A buffer of logits that is filled again for each chunk of rows: fresh pages
 // of this size cost more than the softmax.
@@ -29,7 +41,7 @@ class Chunk {
            const at::Tensor& entropy, const at::Tensor& sums) {
     rows_ = hidden.size(0);
     at::Tensor logits = weights();
-    at::mm_out(logits, hidden / temperatures.unsqueeze(1), head_.t());
+    at::mm_out(logits, Scaled(hidden, temperatures), head_.t());
     if (logits.scalar_type() == at::kFloat && logits.device().is_cpu()) {
       SoftmaxRows(logits.mutable_data_ptr<float>(), rows_, logits.size(1),
                   targets.contiguous().const_data_ptr<int64_t>(),
@@ -39,7 +51,13 @@ class Chunk {
                   at::get_num_threads());
       return;
     }
-    const at::Tensor all = at::log_softmax(logits, 1);
+#ifdef MPO_WITH_CUDA
+    if (logits.is_cuda()) {
+      return SoftmaxRowsCuda(logits, targets.contiguous(), logprobs, entropy,
+                             sums);
+    }
+#endif
+    const at::Tensor all = at::log_softmax(logits.to(at::kFloat), 1);
     logprobs.copy_(all.gather(1, targets.unsqueeze(1)).squeeze(1));
     const at::Tensor p = all.exp();
     entropy.copy_(-(p * all).sum(1));
@@ -59,7 +77,7 @@ class Chunk {
 
 // p (ln p + H): minus this is the gradient of the entropy by the logits.
 at::Tensor EntropySlope(const at::Tensor& p, const at::Tensor& entropy) {
-  return at::xlogy(p, p).addcmul_(p, entropy.unsqueeze(1));
+  return at::xlogy(p, p).addcmul_(p, Column(entropy, p));
 }
 
 class SelectiveLogprobFunction
@@ -72,14 +90,15 @@ class SelectiveLogprobFunction
                                int64_t chunk_rows, bool entropy_gradient,
                                bool form_slopes) {
     const int64_t n = hidden.size(0);
-    at::Tensor logprobs = at::empty({n}, hidden.options());
-    at::Tensor entropy = at::empty({n}, hidden.options());
+    const auto float32 = hidden.options().dtype(at::kFloat);
+    at::Tensor logprobs = at::empty({n}, float32);
+    at::Tensor entropy = at::empty({n}, float32);
     at::Tensor slope, entropy_slope;  // By hidden, [N, D].
     if (form_slopes) slope = at::empty_like(hidden);
     if (form_slopes && entropy_gradient) entropy_slope = at::empty_like(hidden);
     Chunk chunk(std::min(chunk_rows, n), hidden, head);
     at::Tensor sums;
-    if (form_slopes) sums = at::empty({n}, hidden.options());
+    if (form_slopes) sums = at::empty({n}, float32);
     for (int64_t begin = 0; begin < n; begin += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, n - begin);
       const auto part = [&](const at::Tensor& x) {
@@ -91,13 +110,13 @@ class SelectiveLogprobFunction
       if (!form_slopes) continue;
       at::Tensor out = part(slope);
       at::mm_out(out, chunk.weights(), head);
-      out.div_(part(sums).unsqueeze(1).neg());
-      out.add_(head.index_select(0, part(targets))).div_(t.unsqueeze(1));
+      out.div_(Column(part(sums), out).neg());
+      out.add_(head.index_select(0, part(targets))).div_(Column(t, out));
       if (!entropy_gradient) continue;
-      const at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
+      const at::Tensor p = chunk.weights().div_(Column(part(sums), head));
       at::Tensor entropy_out = part(entropy_slope);
       at::mm_out(entropy_out, EntropySlope(p, part(entropy)), head);
-      entropy_out.neg_().div_(t.unsqueeze(1));
+      entropy_out.neg_().div_(Column(t, entropy_out));
     }
     ctx->saved_data["chunk_rows"] = chunk_rows;
     ctx->saved_data["entropy_gradient"] = entropy_gradient;
@@ -124,10 +143,10 @@ class SelectiveLogprobFunction
     if (entropy_gradient && grads[1].defined()) by_entropy = grads[1];
     at::Tensor hidden_grad = at::zeros_like(saved[0]);
     if (by_logprob.defined()) {
-      hidden_grad.addcmul_(saved[0], by_logprob.unsqueeze(1));
+      hidden_grad.addcmul_(saved[0], Column(by_logprob, hidden_grad));
     }
     if (by_entropy.defined()) {
-      hidden_grad.addcmul_(saved[1], by_entropy.unsqueeze(1));
+      hidden_grad.addcmul_(saved[1], Column(by_entropy, hidden_grad));
     }
     at::Tensor head_grad;
     if (saved.size() > 2) {
@@ -145,10 +164,10 @@ class SelectiveLogprobFunction
                                  const at::Tensor& by_entropy,
                                  int64_t chunk_rows) {
     const at::Tensor &hidden = saved[2], &head = saved[3], &targets = saved[4];
-    const at::Tensor scaled = hidden / saved[5].unsqueeze(1);
+    const at::Tensor scaled = Scaled(hidden, saved[5]);
     at::Tensor weighted, result;
     if (by_logprob.defined()) {
-      weighted = scaled * by_logprob.unsqueeze(1);
+      weighted = scaled * Column(by_logprob, scaled);
       result = at::embedding_dense_backward(weighted, targets, head.size(0),
                                             /*padding_idx=*/-1,
                                             /*scale_grad_by_freq=*/false);
@@ -157,12 +176,13 @@ class SelectiveLogprobFunction
     }
     if (saved.size() > 6) {
       if (!by_logprob.defined()) return result;
-      weighted.div_(saved[7].unsqueeze(1));
+      weighted.div_(Column(saved[7], weighted));
       return result.addmm_(saved[6].t(), weighted, 1, -1);
     }
     const int64_t n = hidden.size(0);
     Chunk chunk(std::min(chunk_rows, n), hidden, head);
-    const at::Tensor logprobs = at::empty({n}, hidden.options());
+    const at::Tensor logprobs =
+        at::empty({n}, hidden.options().dtype(at::kFloat));
     const at::Tensor entropy = at::empty_like(logprobs);
     const at::Tensor sums = at::empty_like(logprobs);
     for (int64_t begin = 0; begin < n; begin += chunk_rows) {
@@ -172,11 +192,11 @@ class SelectiveLogprobFunction
       };
       chunk.Run(part(hidden), part(targets), part(saved[5]), part(logprobs),
                 part(entropy), part(sums));
-      const at::Tensor p = chunk.weights().div_(part(sums).unsqueeze(1));
+      const at::Tensor p = chunk.weights().div_(Column(part(sums), head));
       if (by_logprob.defined()) result.addmm_(p.t(), part(weighted), 1, -1);
       if (by_entropy.defined()) {
         result.addmm_(EntropySlope(p, part(entropy)).t(),
-                      part(scaled) * part(by_entropy).unsqueeze(1), 1, -1);
+                      part(scaled) * Column(part(by_entropy), scaled), 1, -1);
       }
     }
     return result;

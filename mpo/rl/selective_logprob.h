@@ -18,7 +18,9 @@ struct SelectiveLogprobOptions {
 
 // Log-probs of `targets` [N] int64 and the entropies under the tempered
 // softmax p = softmax(hidden @ head^T / temperature).
-//   hidden [N, D] float32; head [V, D]; temperatures [N] > 0.
+//   hidden [N, D] and head [V, D] of one dtype; temperatures [N] float32 > 0.
+// The results are float32, computed from the logits in float32: on a GPU by a
+// kernel (softmax_rows_kernel.h), on the CPU in float32 by fused loops.
 // The rows are worked on in chunks whose logits take at most logits_bytes. The
 // gradient of a token's log-prob is a vector of hidden size,
 //   d ln p(y) / d h = (head[y] - sum_v p_v head[v]) / temperature,

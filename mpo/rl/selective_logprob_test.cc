@@ -109,6 +109,30 @@ TEST_CASE("SelectiveLogprob's gradients equal autograd's", "[rl]") {
   if (train_head) CHECK(at::allclose(head, head_plain, 1e-5, 1e-6));
 }
 
+TEST_CASE("SelectiveLogprob of bfloat16 agrees with float32", "[rl]") {
+  const bool entropy_gradient = GENERATE(false, true);
+  const int64_t rows = GENERATE(3, 7);
+  const auto run = [&](at::ScalarType dtype) {
+    const Case c = MakeCase(true);
+    const TokenStatistics s = SelectiveLogprob(
+        c.hidden.to(dtype), c.head.to(dtype), c.targets, c.temperatures,
+        {rows * 11 * static_cast<int64_t>(c10::elementSize(dtype)),
+         entropy_gradient});
+    CHECK(s.logprobs.scalar_type() == at::kFloat);
+    at::Tensor loss = (s.logprobs * torch::linspace(-1, 1, 7)).sum();
+    if (entropy_gradient) loss = loss + s.entropy.sum();
+    loss.backward();
+    return std::vector<at::Tensor>{s.logprobs.detach(), s.entropy.detach(),
+                                   c.hidden.grad(), c.head.grad()};
+  };
+  const auto exact = run(at::kFloat), rounded = run(at::kBFloat16);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    INFO(i);
+    CHECK(at::allclose(exact[i], rounded[i], 0.05, 0.05));
+    CHECK_FALSE(at::equal(exact[i], rounded[i]));
+  }
+}
+
 TEST_CASE("SelectiveLogprob's gradient agrees with finite differences",
           "[rl]") {
   // Central differences with h = 1e-2 err by O(h^2) ~ 1e-4 plus float32 noise

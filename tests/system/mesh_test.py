@@ -452,6 +452,16 @@ class Mesh(unittest.TestCase):
                         self.root / "replay-bad", code=2)
         self.assertIn("bad.jsonl:1: sample_key: is missing", done.stderr)
 
+    def test_9_trunks_from_actors_give_the_same_weights_each_time(self):
+        digests = set()
+        for name in ("trunks", "trunks-again"):
+            config = self.config(name, steps=3)
+            self.finish(self.start(config, "--no-report", "--set", "learner.trunks_from_actors=true"), config)
+            summary = self.summary(name)
+            self.assertEqual(summary["samples"]["committed"], 3 * 8)
+            digests.add(summary["weights_sha256"])
+        self.assertEqual(len(digests), 1)
+
     def test_9_generate_and_tokenize(self):
         prompts = self.root / "prompts.jsonl"
         prompts.write_text('{"id": "a", "prompt": "Hello"}\n'
