@@ -26,7 +26,7 @@ LEVEL = {folder: level for level, folders in enumerate(LEVELS) for folder in fol
 FORBIDDEN = [
     (re.compile(r"^(mpo/judge|services/reward_server|services/meta_reward_server)/"),
      re.compile(r"^mpo/evaluation/gold\.h$"), "the gold measure is held out from grader and reviewer"),
-    (re.compile(r"^(?!mpo/collective/nccl/).*"), re.compile(r"^(cuda|nccl)"), "CUDA and NCCL stay in mpo/collective/nccl"),
+    (re.compile(r"^(?!mpo/collective/nccl/|.*\.cu$).*"), re.compile(r"^(cuda|nccl)"), "CUDA and NCCL stay in mpo/collective/nccl and .cu files"),
 ]
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.MULTILINE)
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/rl/softmax_rows_cuda.h"
 
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/torch.h>
 
 #include "mpo/rl/softmax_rows_kernel.h"
@@ -33,15 +33,16 @@ void SoftmaxRowsCuda(const at::Tensor& logits, const at::Tensor& targets,
                      const at::Tensor& sums) {
   TORCH_CHECK(logits.is_contiguous() && targets.is_contiguous(),
               "softmax of rows: expected contiguous logits and targets");
-  const c10::cuda::CUDAGuard guard(logits.device());
-  const cudaError_t error = LaunchSoftmaxRows(
+  const c10::DeviceGuard guard(logits.device());
+  const c10::Stream stream =
+      c10::impl::VirtualGuardImpl(at::kCUDA).getStream(logits.device());
+  const char* const error = LaunchSoftmaxRows(
       TypeOf(logits), logits.mutable_data_ptr(), logits.size(0), logits.size(1),
       targets.const_data_ptr<int64_t>(), logprobs.mutable_data_ptr<float>(),
       entropies.mutable_data_ptr<float>(),
       sums.defined() ? sums.mutable_data_ptr<float>() : nullptr,
-      c10::cuda::getCurrentCUDAStream().stream());
-  TORCH_CHECK(error == cudaSuccess,
-              "softmax of rows: ", cudaGetErrorString(error));
+      stream.native_handle());
+  TORCH_CHECK(error == nullptr, "softmax of rows: ", error);
 }
 
 }  // namespace mpo::rl

@@ -54,15 +54,17 @@ __global__ void SoftmaxRowsKernel(Logit* logits, int64_t vocabulary,
 
 }  // namespace
 
-cudaError_t LaunchSoftmaxRows(LogitType type, void* logits, int64_t rows,
+const char* LaunchSoftmaxRows(LogitType type, void* logits, int64_t rows,
                               int64_t vocabulary, const int64_t* targets,
                               float* logprobs, float* entropies, float* sums,
-                              cudaStream_t stream) {
-  if (rows == 0) return cudaSuccess;
-  const auto launch = [&](auto* typed) {
-    SoftmaxRowsKernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
+                              void* stream) {
+  if (rows == 0) return nullptr;
+  const auto launch = [&](auto* typed) -> const char* {
+    SoftmaxRowsKernel<<<static_cast<unsigned>(rows), kThreads, 0,
+                        static_cast<cudaStream_t>(stream)>>>(
         typed, vocabulary, targets, logprobs, entropies, sums);
-    return cudaGetLastError();
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
   };
   switch (type) {
     case LogitType::kFloat32:
@@ -72,7 +74,7 @@ cudaError_t LaunchSoftmaxRows(LogitType type, void* logits, int64_t rows,
     case LogitType::kFloat16:
       return launch(static_cast<__half*>(logits));
   }
-  return cudaErrorInvalidValue;
+  return "unknown type of logits";
 }
 
 }  // namespace mpo::rl
