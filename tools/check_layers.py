@@ -15,7 +15,7 @@ LEVELS = [
     ["mpo/metrics", "mpo/config", "mpo/rpc", "mpo/wire"],
     ["mpo/rubric", "mpo/text", "mpo/tensor", "mpo/app"],
     ["mpo/model", "mpo/judge", "mpo/evaluation"],
-    ["mpo/generation", "mpo/rl", "mpo/weights"],
+    ["mpo/generation", "mpo/rl", "mpo/weights", "mpo/collective"],
     ["mpo/serving"],
     ["services/orchestrator", "services/policy_learner", "services/rollout_actor",
      "services/reward_server", "services/meta_reward_server"],
@@ -27,6 +27,7 @@ FORBIDDEN = [
     (re.compile(r"^(mpo/judge|services/reward_server|services/meta_reward_server)/"),
      re.compile(r"^mpo/evaluation/gold\.h$"), "the gold measure is held out from grader and reviewer"),
     (re.compile(r"^(?!mpo/collective/nccl/|.*\.cu$).*"), re.compile(r"^(cuda|nccl)"), "CUDA and NCCL stay in mpo/collective/nccl and .cu files"),
+    (re.compile(r"^(?!mpo/collective/gloo/gloo_shim\.cc$).*"), re.compile(r"^gloo/"), "Gloo stays in libmpo_gloo.so"),
 ]
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.MULTILINE)
 
