@@ -2,8 +2,10 @@
 #include "cli/mesh_plan.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -15,8 +17,16 @@ namespace {
 
 using config::v1::RunConfig;
 
-// "actor-3" runs the binary rollout_actor; the others are named like theirs.
+constexpr char kRankPrefix[] = "learner-rank-";
+
+bool IsRank(const std::string& process) {
+  return process.rfind(kRankPrefix, 0) == 0;
+}
+
+// "actor-3" runs the binary rollout_actor, "learner-rank-1" policy_learner; the
+// others are named like theirs.
 std::string BinaryOf(const std::string& process) {
+  if (IsRank(process)) return "policy_learner";
   return process.rfind("actor-", 0) == 0 ? "rollout_actor" : process;
 }
 
@@ -38,7 +48,8 @@ std::string* MeshField(RunConfig& config, const std::string& process) {
 
 int DrainStage(const std::string& process) {
   if (BinaryOf(process) == "rollout_actor") return 0;
-  return process == "orchestrator" ? 2 : 1;
+  // Rank 0 of the learner finishes its step with the other ranks' help.
+  return process == "orchestrator" || IsRank(process) ? 2 : 1;
 }
 
 std::map<std::string, std::string> EnvironmentOf(const RunConfig& config,
@@ -53,7 +64,12 @@ std::map<std::string, std::string> EnvironmentOf(const RunConfig& config,
   }
   const int asked = binary == "policy_learner" ? config.learner().threads()
                                                : config.generation().threads();
-  environment["OMP_NUM_THREADS"] = absl::StrCat(asked > 0 ? asked : cores);
+  // All ranks of the learner compute at the same time.
+  const int share =
+      binary == "policy_learner"
+          ? std::max(1, cores / std::max(1, config.learner().ranks()))
+          : cores;
+  environment["OMP_NUM_THREADS"] = absl::StrCat(asked > 0 ? asked : share);
   // Threads that spin after their work starve the other process of its cores.
   environment["OMP_WAIT_POLICY"] = "passive";
   // Large fresh buffers cost page faults; huge pages save most of them.
@@ -64,8 +80,11 @@ std::map<std::string, std::string> EnvironmentOf(const RunConfig& config,
 }  // namespace
 
 std::vector<std::string> ProcessNames(const RunConfig& config) {
-  std::vector<std::string> names = {"orchestrator", "policy_learner",
-                                    "reward_server", "meta_reward_server"};
+  std::vector<std::string> names = {"orchestrator", "policy_learner"};
+  for (int rank = 1; rank < config.learner().ranks(); ++rank) {
+    names.push_back(absl::StrCat(kRankPrefix, rank));
+  }
+  names.insert(names.end(), {"reward_server", "meta_reward_server"});
   for (int i = 0; i < std::max(1, config.mesh().actors()); ++i) {
     names.push_back(absl::StrCat("actor-", i));
   }
@@ -77,9 +96,12 @@ absl::StatusOr<std::map<std::string, ProcessAddresses>> AssignAddresses(
   const std::vector<std::string> names = ProcessNames(config);
   MPO_ASSIGN_OR_RETURN(
       const std::vector<std::string> free,
-      FreeLoopbackAddresses(static_cast<int>(names.size()) * 2));
+      FreeLoopbackAddresses(static_cast<int>(names.size()) * 2 + 1));
   std::map<std::string, ProcessAddresses> addresses;
   std::set<std::string> taken;
+  if (std::find(fixed.begin(), fixed.end(), "learner_group") == fixed.end()) {
+    config.mutable_mesh()->set_learner_group(free.back());
+  }
   for (size_t i = 0; i < names.size(); ++i) {
     ProcessAddresses& own = addresses[names[i]];
     own = {.grpc = free[2 * i], .metrics = free[2 * i + 1]};
@@ -120,14 +142,22 @@ absl::StatusOr<std::vector<ProcessSpec>> PlanMesh(
     if (found == addresses.end()) {
       return absl::InternalError(absl::StrCat("no address for ", name));
     }
-    specs.push_back(
-        {.name = name,
-         .argv = {binary.string(), "--config", options.resolved_config.string(),
-                  "--name", name, "--listen", found->second.grpc,
-                  "--metrics-listen", found->second.metrics},
-         .environment = EnvironmentOf(config, name, options.cores),
-         .log = options.logs / (name + ".log"),
-         .drain_stage = DrainStage(name)});
+    ProcessSpec spec = {
+        .name = name,
+        .argv = {binary.string(), "--config", options.resolved_config.string(),
+                 "--name", name, "--listen", found->second.grpc,
+                 "--metrics-listen", found->second.metrics},
+        .environment = EnvironmentOf(config, name, options.cores),
+        .log = options.logs / (name + ".log"),
+        .drain_stage = DrainStage(name)};
+    if (config.learner().ranks() > 1 && BinaryOf(name) == "policy_learner") {
+      spec.restart_group = "learner";
+    }
+    if (IsRank(name)) {
+      spec.argv.insert(spec.argv.end(),
+                       {"--rank", name.substr(std::strlen(kRankPrefix))});
+    }
+    specs.push_back(std::move(spec));
   }
   if (!missing.empty()) {
     return absl::NotFoundError(

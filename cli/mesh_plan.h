@@ -20,7 +20,8 @@ struct ProcessAddresses {
 };
 
 // Names of the mesh's processes in the order they are started: orchestrator,
-// policy_learner, reward_server, meta_reward_server, actor-0, ...
+// policy_learner, learner-rank-1, ..., reward_server, meta_reward_server,
+// actor-0, ...
 std::vector<std::string> ProcessNames(const config::v1::RunConfig& config);
 
 // Gives every process its addresses: the one of the configuration's mesh

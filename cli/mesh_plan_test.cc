@@ -101,6 +101,44 @@ TEST_CASE("PlanMesh starts the five services with their threads", "[cli]") {
   CHECK(actor.drain_stage == 0);
 }
 
+TEST_CASE("PlanMesh starts the learner's ranks as one group", "[cli]") {
+  const Binaries binaries(kServices);
+  config::v1::RunConfig config;
+  config.mutable_learner()->set_ranks(3);
+  config.mutable_mesh()->set_learner_group("127.0.0.1:7075");
+  const auto addresses = AssignAddresses({}, config);
+  REQUIRE(addresses.ok());
+  CHECK(config.mesh().learner_group() != "127.0.0.1:7075");
+  const auto specs = PlanMesh(config, *addresses,
+                              {.binaries = binaries.path,
+                               .resolved_config = "c",
+                               .logs = "l",
+                               .cores = 8});
+  REQUIRE(specs.ok());
+  REQUIRE(specs->size() == 7);
+  for (int rank = 0; rank < 3; ++rank) {
+    const ProcessSpec& spec = (*specs)[1 + rank];
+    CHECK(spec.name == (rank == 0 ? "policy_learner"
+                                  : "learner-rank-" + std::to_string(rank)));
+    CHECK(spec.argv[0] == (binaries.path / "policy_learner").string());
+    CHECK(spec.restart_group == "learner");
+    // All of them compute at once.
+    CHECK(spec.environment.at("OMP_NUM_THREADS") == "2");
+    CHECK(spec.drain_stage == (rank == 0 ? 1 : 2));
+    CHECK((spec.argv[spec.argv.size() - 2] == "--rank") == (rank > 0));
+  }
+  CHECK((*specs)[3].argv.back() == "2");
+  CHECK(specs->back().restart_group.empty());
+  CHECK(specs->back().environment.at("OMP_NUM_THREADS") == "8");
+}
+
+TEST_CASE("AssignAddresses keeps a fixed meeting place of the ranks", "[cli]") {
+  config::v1::RunConfig config;
+  config.mutable_mesh()->set_learner_group("learner:7075");
+  REQUIRE(AssignAddresses({"learner_group"}, config).ok());
+  CHECK(config.mesh().learner_group() == "learner:7075");
+}
+
 TEST_CASE("PlanMesh names every binary that is missing", "[cli]") {
   const Binaries binaries({"orchestrator", "policy_learner", "reward_server"});
   config::v1::RunConfig config;

@@ -20,6 +20,9 @@ struct ProcessSpec {
   std::filesystem::path log;  // stdout and stderr are appended here.
   // Stages are stopped in ascending order, each when the one before is gone.
   int drain_stage = 0;
+  // Processes of one group, if it is not empty, only work together: when one
+  // ends, the others are killed and all start again.
+  std::string restart_group = {};
 };
 
 // How a process ended.

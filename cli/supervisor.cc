@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
@@ -44,6 +45,7 @@ absl::Status Supervisor::Tick(std::vector<Event>& events) {
       child.pid = 0;
       if (draining_) continue;
       MPO_RETURN_IF_ERROR(HandleEnd(child, *how, events));
+      FellGroup(child);
     } else if (!draining_ && clock_.Steady() >= child.restart_at) {
       MPO_RETURN_IF_ERROR(StartAgain(child, events));
     }
@@ -78,6 +80,20 @@ absl::Status Supervisor::HandleEnd(Child& child, const ProcessExit& how,
                     .backoff = child.backoff});
   child.backoff = std::min(child.backoff * 2, options_.longest_backoff);
   return absl::OkStatus();
+}
+
+void Supervisor::FellGroup(Child& ended) {
+  if (std::exchange(ended.felled, false)) return;
+  if (ended.spec.restart_group.empty()) return;
+  for (Child& child : children_) {
+    if (child.pid == 0 || child.felled ||
+        child.spec.restart_group != ended.spec.restart_group) {
+      continue;
+    }
+    // Not asked to end: it may be stopped, or wait for the one that is gone.
+    child.felled = true;
+    processes_.Signal(child.pid, SIGKILL);
+  }
 }
 
 absl::Status Supervisor::StartAgain(Child& child, std::vector<Event>& events) {

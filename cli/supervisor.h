@@ -27,8 +27,9 @@ struct SupervisorOptions {
 };
 
 // Keeps a set of processes running: one that ends is started again after a
-// pause, until its budget is spent. Drives nothing by itself: its owner calls
-// Tick every fraction of a second. Not thread-safe.
+// pause, with the rest of its restart group, until its budget is spent. Drives
+// nothing by itself: its owner calls Tick every fraction of a second. Not
+// thread-safe.
 class Supervisor {
  public:
   struct Event {
@@ -78,10 +79,13 @@ class Supervisor {
     absl::Duration backoff;
     std::vector<absl::Time> restarted;  // Within the window.
     bool asked_to_end = false;
+    bool felled = false;  // Killed because another of its group ended.
   };
 
   absl::Status HandleEnd(Child& child, const ProcessExit& how,
                          std::vector<Event>& events);
+  // Kills the rest of the group of a process that ended by itself.
+  void FellGroup(Child& ended);
   absl::Status StartAgain(Child& child, std::vector<Event>& events);
   void DrainTick(std::vector<Event>& events);
 

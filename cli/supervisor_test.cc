@@ -24,13 +24,15 @@ struct Fixture {
                          .drain_deadline = absl::Seconds(30)}};
   std::vector<Supervisor::Event> events;
 
-  void Start(const std::string& name, int stage = 0) {
+  void Start(const std::string& name, int stage = 0,
+             const std::string& group = "") {
     REQUIRE(supervisor
                 .Start({.name = name,
                         .argv = {name},
                         .environment = {},
                         .log = "logs/" + name + ".log",
-                        .drain_stage = stage})
+                        .drain_stage = stage,
+                        .restart_group = group})
                 .ok());
   }
   absl::Status Tick(absl::Duration after = absl::ZeroDuration()) {
@@ -59,6 +61,38 @@ TEST_CASE("Supervisor restarts a process that ended after its backoff",
   CHECK(f.events.back().kind == Kind::kRestarted);
   CHECK(f.supervisor.restarts().at("actor-0") == 1);
   CHECK(f.supervisor.Running().count("actor-0") == 1);
+}
+
+TEST_CASE("Supervisor restarts a group as a whole, once", "[cli]") {
+  Fixture f;
+  f.Start("policy_learner", 1, "learner");
+  f.Start("learner-rank-1", 2, "learner");
+  f.Start("learner-rank-2", 2, "learner");
+  f.Start("actor-0");
+  f.processes.End("learner-rank-1", {.signal = SIGKILL});
+  REQUIRE(f.Tick().ok());
+  // A stopped process, or one that waits for the one that is gone, ends too.
+  CHECK(f.processes.signals ==
+        std::vector<std::pair<int, int>>{
+            {f.processes.pids["policy_learner"], SIGKILL},
+            {f.processes.pids["learner-rank-2"], SIGKILL}});
+  REQUIRE(f.Tick(absl::Seconds(1)).ok());
+  // The others' ends, seen when the first runs again, do not fell it anew.
+  f.processes.End("policy_learner", {.signal = SIGKILL});
+  f.processes.End("learner-rank-2", {.code = 1});
+  REQUIRE(f.Tick().ok());
+  REQUIRE(f.Tick(absl::Seconds(1)).ok());
+  CHECK(f.processes.signals.size() == 2);
+  CHECK(f.supervisor.Running().size() == 4);
+  for (const char* name :
+       {"policy_learner", "learner-rank-1", "learner-rank-2"}) {
+    CHECK(f.supervisor.restarts().at(name) == 1);
+  }
+  CHECK(f.supervisor.restarts().count("actor-0") == 0);
+  // The next loss is one of its own.
+  f.processes.End("policy_learner", {.code = 1});
+  REQUIRE(f.Tick().ok());
+  CHECK(f.processes.signals.size() == 4);
 }
 
 TEST_CASE("Supervisor doubles the backoff and forgets it after a stable time",

@@ -18,7 +18,7 @@ absl::StatusOr<TrainConfig> LoadTrainConfig(
                     .sha256 = config::Sha256Of(loaded.config),
                     .fixed_addresses = {}};
   for (const char* name : {"orchestrator", "policy_learner", "reward_server",
-                           "meta_reward_server"}) {
+                           "meta_reward_server", "learner_group"}) {
     if (loaded.given.count(absl::StrCat("mesh.", name)) > 0) {
       train.fixed_addresses.emplace_back(name);
     }

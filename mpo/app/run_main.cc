@@ -31,7 +31,8 @@ int ExitCodeOf(const absl::Status& status) {
 }  // namespace
 
 int RunMain(int argc, char** argv, const std::string& default_name,
-            const std::function<absl::Status(const ServiceOptions&)>& run) {
+            const std::function<absl::Status(const ServiceOptions&)>& run,
+            const std::vector<ServiceFlag>& flags) {
   // Before any library starts a thread: threads inherit the mask.
   rpc::BlockTerminationSignals();
   ServiceOptions options;
@@ -47,6 +48,9 @@ int RunMain(int argc, char** argv, const std::string& default_name,
                  "host:port of the Prometheus text; left out: none");
   app.add_option("--set", overrides, "section.key=value in place of the file's")
       ->allow_extra_args(false);
+  for (const ServiceFlag& flag : flags) {
+    app.add_option(flag.name, *flag.value, flag.help);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

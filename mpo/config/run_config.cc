@@ -235,6 +235,7 @@ void Emit(const Message& message, int depth, std::string& yaml) {
 v1::RunConfig Decisive(v1::RunConfig config) {
   config.clear_mesh();
   config.mutable_run()->clear_dir();
+  config.mutable_learner()->clear_ranks();
   return config;
 }
 

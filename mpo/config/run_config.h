@@ -37,7 +37,8 @@ absl::StatusOr<LoadedConfig> ParseRunConfig(
 // YAML with every key, which LoadRunConfig reads back to an equal message.
 std::string ToYaml(const v1::RunConfig& config);
 
-// SHA-256 of what decides a run's result: everything but `mesh` and `run.dir`.
+// SHA-256 of what decides a run's result: everything but `mesh`, `run.dir` and
+// `learner.ranks`.
 std::string Sha256Of(const v1::RunConfig& config);
 
 // What differs between two configurations of different Sha256Of, as

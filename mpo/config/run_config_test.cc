@@ -155,11 +155,14 @@ TEST_CASE("ToYaml reads back to an equal configuration", "[config]") {
   CHECK(google::protobuf::util::MessageDifferencer::Equals(config, again));
 }
 
-TEST_CASE("Sha256Of ignores where the run lives and listens", "[config]") {
+TEST_CASE("Sha256Of ignores where the run lives and on how many ranks",
+          "[config]") {
   const v1::RunConfig config = Good(kLeast);
   CHECK(Sha256Of(config).size() == 64);
   CHECK(Sha256Of(config) == Sha256Of(Good(kLeast, {"run.dir=elsewhere"})));
   CHECK(Sha256Of(config) == Sha256Of(Good(kLeast, {"mesh.actors=3"})));
+  CHECK(Sha256Of(config) == Sha256Of(Good(kLeast, {"learner.ranks=3"})));
+  CHECK(DifferencesOf(config, Good(kLeast, {"learner.ranks=3"})).empty());
   CHECK(Sha256Of(config) != Sha256Of(Good(kLeast, {"run.seed=1"})));
   CHECK(Sha256Of(config) != Sha256Of(Good(kLeast, {"policy.lora={}"})));
 }

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -21,6 +21,9 @@
 #include "services/policy_learner/learner_service.h"
 #include "services/policy_learner/load_trainer.h"
 #include "services/policy_learner/mesh_ledger.h"
+#include "services/policy_learner/rank_orders.h"
+#include "services/policy_learner/rank_process.h"
+#include "services/policy_learner/training_end.h"
 #include "services/policy_learner/wire.h"
 
 namespace mpo::policy_learner {
@@ -31,34 +34,44 @@ std::string Incarnation() {
       .substr(0, 16);
 }
 
-// Holds the outcome of training and wakes the thread that waits for a signal.
-class TrainingEnd {
- public:
-  void Set(const absl::Status& status) {
-    if (status.ok()) return;  // Weights are served until told to stop.
-    MutexLock lock(mu_);
-    status_ = status;
-    ::kill(::getpid(), SIGTERM);
-  }
-  absl::Status Get() const {
-    MutexLock lock(mu_);
-    return status_;
-  }
-
- private:
-  mutable Mutex mu_;
-  absl::Status status_ ABSL_GUARDED_BY(mu_);
-};
-
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> FormGroup(
+    const LearnerProcessOptions& options,
+    std::unique_ptr<LearnerGroup>& holder) {
+  const config::v1::Mesh& mesh = options.config.mesh();
+  LearnerGroup::Options own = {.rank = options.rank,
+                               .ranks = options.config.learner().ranks(),
+                               .address = mesh.learner_group(),
+                               .listen = options.group,
+                               .config_sha256 = options.config_sha256,
+                               .incarnation = Incarnation(),
+                               .patience = absl::Seconds(mesh.rank_patience())};
+  if (options.rank > 0 && !options.group.empty()) own.address = options.group;
+  MPO_ASSIGN_OR_RETURN(holder, LearnerGroup::Form(own, Clock::Real()));
+  return holder->group();
+}
+
 absl::Status RunLearner(const LearnerProcessOptions& options) {
+  if (options.rank != 0) return RunRank(options);
   const config::v1::RunConfig& config = options.config;
   const std::filesystem::path run = config.run().dir();
   MPO_ASSIGN_OR_RETURN(
       auto exposition,
       metrics::Exposition::Start(options.name, options.metrics_listen));
-  MPO_ASSIGN_OR_RETURN(auto trainer, LoadTrainer(config, Clock::Real()));
+  std::unique_ptr<LearnerGroup> group;
+  const bool shared = config.learner().ranks() > 1;
+  MPO_ASSIGN_OR_RETURN(
+      auto trainer,
+      shared ? LoadTrainer(config, Clock::Real(),
+                           [&]() { return FormGroup(options, group); })
+             : LoadTrainer(config, Clock::Real()));
+  std::optional<OrderGiver> orders;
+  if (shared) {
+    orders.emplace(*group->group(), *group->book());
+    trainer->OnWork(
+        [&](const PolicyTrainer::Work& work) { return orders->Give(work); });
+  }
   MPO_ASSIGN_OR_RETURN(auto spool,
                        RolloutSpool::Open({.directory = run / "spool"}));
   LearnerMetrics metrics(exposition->registry());
@@ -107,6 +120,11 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
   // The step in hand is finished and checkpointed while rollouts are still
   // accepted; then those who wait for weights are let go.
   engine.Stop();
+  if (orders) {
+    if (absl::Status ended = orders->End(); !ended.ok()) {
+      logging::Warning("the other ranks are gone", {{"error", ended}});
+    }
+  }
   publisher.Close();
   host->Stop();
   return end.Get();

@@ -41,10 +41,14 @@ double LearningRateFactor(const TrainerOptions& options, int64_t step) {
 }
 
 Optimiser::Optimiser(std::vector<NamedTensor> leaves,
-                     const TrainerOptions& options, double weight_decay)
-    : leaves_(std::move(leaves)) {
+                     const TrainerOptions& options, double weight_decay,
+                     collective::ProcessGroup* group)
+    : leaves_(std::move(leaves)), parallel_(group) {
+  if (group != nullptr) shard_.emplace(leaves_, *group);
   std::vector<at::Tensor> parameters;
-  for (const NamedTensor& leaf : leaves_) parameters.push_back(leaf.tensor);
+  for (const NamedTensor& leaf : shard_ ? shard_->own() : leaves_) {
+    parameters.push_back(leaf.tensor);
+  }
   adamw_ = std::make_unique<torch::optim::AdamW>(
       parameters, AdamWOptions(options.learning_rate)
                       .betas({options.adam_beta1, options.adam_beta2})
@@ -54,7 +58,20 @@ Optimiser::Optimiser(std::vector<NamedTensor> leaves,
 
 Optimiser::~Optimiser() = default;
 
-void Optimiser::ZeroGrad() { adamw_->zero_grad(); }
+void Optimiser::ZeroGrad() {
+  if (!shard_) return adamw_->zero_grad();
+  // The gradients of the parts are views of those of the leaves.
+  for (const NamedTensor& part : shard_->own()) {
+    at::Tensor(part.tensor).mutable_grad().reset();
+  }
+  for (const NamedTensor& leaf : leaves_) {
+    at::Tensor(leaf.tensor).mutable_grad().reset();
+  }
+}
+
+void Optimiser::SumGradients(const std::vector<double*>& numbers) const {
+  parallel_.SumGradients(leaves_, numbers, "gradients");
+}
 
 double Optimiser::ClipGradients(double max_norm) {
   at::NoGradGuard no_grad;
@@ -77,10 +94,13 @@ double Optimiser::ClipGradients(double max_norm) {
 void Optimiser::Step(double learning_rate) {
   static_cast<AdamWOptions&>(adamw_->param_groups()[0].options())
       .lr(learning_rate);
+  if (shard_) shard_->TakeGradients();
   adamw_->step();
+  if (shard_) shard_->GatherLeaves();
 }
 
 std::vector<NamedTensor> Optimiser::State(const std::string& prefix) const {
+  if (shard_) return SharedState(prefix);
   std::vector<NamedTensor> state;
   int64_t steps = 0;
   for (const NamedTensor& leaf : leaves_) {
@@ -102,32 +122,75 @@ std::vector<NamedTensor> Optimiser::State(const std::string& prefix) const {
   return state;
 }
 
-absl::Status Optimiser::Restore(const std::vector<NamedTensor>& state,
-                                const std::string& prefix,
-                                const std::string& source) {
-  std::vector<NamedTensor> own, fresh;
-  for (const NamedTensor& entry : state) {
-    if (absl::StartsWith(entry.name, prefix)) own.push_back(entry);
+std::vector<NamedTensor> Optimiser::SharedState(
+    const std::string& prefix) const {
+  std::vector<at::Tensor> averages, squares;
+  double steps = 0;
+  for (const NamedTensor& part : shard_->own()) {
+    const auto it = adamw_->state().find(part.tensor.unsafeGetTensorImpl());
+    if (it == adamw_->state().end()) {
+      averages.push_back(torch::zeros_like(part.tensor));
+      squares.push_back(torch::zeros_like(part.tensor));
+      continue;
+    }
+    const auto& of_part = static_cast<const AdamWParamState&>(*it->second);
+    averages.push_back(of_part.exp_avg());
+    squares.push_back(of_part.exp_avg_sq());
+    steps = static_cast<double>(of_part.step());
   }
+  averages = shard_->Gather(averages, prefix + "exp_avg");
+  squares = shard_->Gather(squares, prefix + "exp_avg_sq");
+  // A rank without a part knows of no step.
+  double ranks_with = steps > 0 ? 1 : 0;
+  parallel_.Sum({&steps, &ranks_with}, prefix + "steps");
+  if (averages.empty() && !leaves_.empty()) return {};
+  if (ranks_with > 0) steps /= ranks_with;
+  std::vector<NamedTensor> state = FreshState(prefix);
+  for (size_t i = 0; i < leaves_.size(); ++i) {
+    state[2 * i].tensor = averages[i];
+    state[2 * i + 1].tensor = squares[i];
+  }
+  state.back().tensor.fill_(static_cast<int64_t>(steps));
+  return state;
+}
+
+std::vector<NamedTensor> Optimiser::FreshState(
+    const std::string& prefix) const {
+  std::vector<NamedTensor> fresh;
   for (const NamedTensor& leaf : leaves_) {
     for (const char* part : {".exp_avg", ".exp_avg_sq"}) {
       fresh.push_back(
           {prefix + leaf.name + part, torch::zeros_like(leaf.tensor).detach()});
     }
   }
-  const at::Tensor steps = torch::zeros({}, torch::kLong);
-  fresh.push_back({prefix + "steps", steps});
+  fresh.push_back({prefix + "steps", torch::zeros({}, torch::kLong)});
+  return fresh;
+}
+
+absl::Status Optimiser::Restore(const std::vector<NamedTensor>& state,
+                                const std::string& prefix,
+                                const std::string& source) {
+  std::vector<NamedTensor> own;
+  for (const NamedTensor& entry : state) {
+    if (absl::StartsWith(entry.name, prefix)) own.push_back(entry);
+  }
+  const std::vector<NamedTensor> fresh = FreshState(prefix);
   MPO_RETURN_IF_ERROR(CopyByName(own, fresh, source));
+  const int64_t steps = fresh.back().tensor.item<int64_t>();
   return tensor::CatchTorch("restore optimiser", [&] {
     adamw_->state().clear();
-    if (steps.item<int64_t>() == 0) return;
-    for (size_t i = 0; i < leaves_.size(); ++i) {
-      auto of_leaf = std::make_unique<AdamWParamState>();
-      of_leaf->step(steps.item<int64_t>());
-      of_leaf->exp_avg(fresh[2 * i].tensor);
-      of_leaf->exp_avg_sq(fresh[2 * i + 1].tensor);
-      adamw_->state()[leaves_[i].tensor.unsafeGetTensorImpl()] =
-          std::move(of_leaf);
+    if (steps == 0) return;
+    const std::vector<NamedTensor>& held = shard_ ? shard_->own() : leaves_;
+    for (size_t i = 0; i < held.size(); ++i) {
+      const size_t leaf = shard_ ? shard_->LeafOf(i) : i;
+      const at::Tensor& average = fresh[2 * leaf].tensor;
+      const at::Tensor& square = fresh[2 * leaf + 1].tensor;
+      auto state_of = std::make_unique<AdamWParamState>();
+      state_of->step(steps);
+      state_of->exp_avg(shard_ ? shard_->PartOf(i, average) : average);
+      state_of->exp_avg_sq(shard_ ? shard_->PartOf(i, square) : square);
+      adamw_->state()[held[i].tensor.unsafeGetTensorImpl()] =
+          std::move(state_of);
     }
   });
 }

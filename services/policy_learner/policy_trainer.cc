@@ -3,6 +3,8 @@
 
 #include <torch/torch.h>
 
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,12 +18,50 @@ namespace {
 
 constexpr char kValueFile[] = "value_model.safetensors";
 
+// As tensor::CatchTorch; a failed collective operation gives its own status.
+template <typename Function>
+auto CatchAll(std::string_view what, Function function) {
+  using Result = std::invoke_result_t<Function>;
+  std::optional<absl::Status> failure;
+  auto result = tensor::CatchTorch(what, [&]() -> Result {
+    try {
+      return function();
+    } catch (const GroupFailure& group) {
+      failure =
+          absl::Status(group.status().code(),
+                       absl::StrCat(std::string(what), ": ",
+                                    std::string(group.status().message())));
+      throw;
+    }
+  });
+  if (failure.has_value()) result = *failure;
+  return result;
+}
+
+// All ranks must train the same model: a barrier whose name holds its digest.
+absl::Status CompareModels(const model::LanguageModel& base,
+                           const model::LanguageModel* reference,
+                           collective::ProcessGroup& group) {
+  std::string digests;
+  for (const model::LanguageModel* one : {&base, reference}) {
+    if (one == nullptr) continue;
+    MPO_ASSIGN_OR_RETURN(const std::string digest,
+                         tensor::Digest(one->StateDict()));
+    absl::StrAppend(&digests, " ", digest.substr(0, 16));
+  }
+  return group.Barrier(absl::StrCat("the model with digest", digests));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
     std::shared_ptr<const model::LanguageModel> base,
     const TrainerOptions& options, Clock& clock,
-    std::shared_ptr<const model::LanguageModel> reference) {
+    std::shared_ptr<const model::LanguageModel> reference,
+    std::shared_ptr<collective::ProcessGroup> group) {
+  if (group != nullptr) {
+    MPO_RETURN_IF_ERROR(CompareModels(*base, reference.get(), *group));
+  }
   std::shared_ptr<model::LanguageModel> value_trunk;
   if (options.algorithm == Algorithm::kPpo &&
       options.value_model == ValueModelKind::kSeparate) {
@@ -31,31 +71,43 @@ absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
                        PolicyModel::Create(std::move(base), options.lora,
                                            options.seed, std::move(reference)));
   return tensor::CatchTorch("make trainer", [&] {
-    return std::unique_ptr<PolicyTrainer>(new PolicyTrainer(
-        std::move(model), std::move(value_trunk), options, clock));
+    return std::unique_ptr<PolicyTrainer>(
+        new PolicyTrainer(std::move(model), std::move(value_trunk), options,
+                          clock, std::move(group)));
   });
 }
 
 PolicyTrainer::PolicyTrainer(PolicyModel model,
                              std::shared_ptr<model::LanguageModel> value_trunk,
-                             const TrainerOptions& options, Clock& clock)
+                             const TrainerOptions& options, Clock& clock,
+                             std::shared_ptr<collective::ProcessGroup> group)
     : options_(options),
       clock_(clock),
+      group_(std::move(group)),
+      parallel_(group_.get()),
       model_(std::move(model)),
-      optimiser_(model_.Trainable(), options, options.weight_decay),
+      optimiser_(model_.Trainable(), options, options.weight_decay,
+                 group_.get()),
       value_trunk_(std::move(value_trunk)),
       value_head_(model_.policy().config().hidden_size, options,
                   value_trunk_ ? value_trunk_->Parameters()
-                               : std::vector<tensor::NamedTensor>()) {}
+                               : std::vector<tensor::NamedTensor>(),
+                  group_.get()) {}
 
 absl::StatusOr<StepResult> PolicyTrainer::Train(
     int64_t step, const std::vector<TrainingSample>& samples) {
+  MPO_RETURN_IF_ERROR(Announce(
+      {.kind = Work::Kind::kTrain, .step = step, .samples = &samples}));
+  return Update(step, samples);
+}
+
+absl::StatusOr<StepResult> PolicyTrainer::Update(
+    int64_t step, const std::vector<TrainingSample>& samples) {
   MPO_ASSIGN_OR_RETURN(
-      StepResult result,
-      tensor::CatchTorch(absl::StrCat("train step ", step), [&] {
+      StepResult result, CatchAll(absl::StrCat("train step ", step), [&] {
         PolicyUpdate update(options_, model_, optimiser_,
                             {value_head_, value_trunk_.get()}, rewards_, clock_,
-                            on_phase_);
+                            on_phase_, parallel_);
         return update.Run(step, samples);
       }));
   nonfinite_in_row_ =
@@ -80,33 +132,60 @@ uint64_t PolicyTrainer::CheckpointBytes() const {
   return bytes;
 }
 
+std::vector<tensor::NamedTensor> PolicyTrainer::State() const {
+  std::vector<tensor::NamedTensor> state = optimiser_.State("policy.");
+  for (auto& entry : value_head_.OptimiserState()) state.push_back(entry);
+  AppendStatistics(state);
+  return state;
+}
+
+std::vector<tensor::NamedTensor> PolicyTrainer::FreshState() const {
+  std::vector<tensor::NamedTensor> state = optimiser_.FreshState("policy.");
+  for (auto& entry : value_head_.FreshOptimiserState()) state.push_back(entry);
+  AppendStatistics(state);
+  for (tensor::NamedTensor& entry : state) entry.tensor = entry.tensor.clone();
+  return state;
+}
+
+void PolicyTrainer::AppendStatistics(
+    std::vector<tensor::NamedTensor>& state) const {
+  for (auto& entry : value_head_.Weights()) {
+    state.push_back({entry.name, entry.tensor.detach()});
+  }
+  state.push_back(
+      {"nonfinite_in_row", torch::tensor(nonfinite_in_row_, torch::kLong)});
+  if (options_.normalise_rewards) {
+    state.push_back(
+        {"reward_moments", torch::tensor({static_cast<double>(rewards_.count),
+                                          rewards_.mean, rewards_.squares},
+                                         torch::kDouble)});
+  }
+  if (options_.popart) {
+    const rl::PopArt& p = value_head_.popart();
+    state.push_back({"popart", torch::tensor({static_cast<double>(p.updates),
+                                              p.mean, p.square},
+                                             torch::kDouble)});
+  }
+}
+
 absl::Status PolicyTrainer::Save(const std::filesystem::path& directory) const {
+  MPO_RETURN_IF_ERROR(Announce({.kind = Work::Kind::kSave}));
+  MPO_ASSIGN_OR_RETURN(const auto state,
+                       CatchAll("save trainer", [&] { return State(); }));
   MPO_RETURN_IF_ERROR(model_.Save(directory));
   if (value_trunk_) {
     MPO_RETURN_IF_ERROR(model::WriteSafetensors(directory / kValueFile,
                                                 value_trunk_->StateDict()));
   }
-  return tensor::CatchTorch("save trainer", [&]() -> absl::Status {
-    std::vector<tensor::NamedTensor> state = optimiser_.State("policy.");
-    for (auto& entry : value_head_.OptimiserState()) state.push_back(entry);
-    for (auto& entry : value_head_.Weights()) {
-      state.push_back({entry.name, entry.tensor.detach()});
-    }
-    state.push_back(
-        {"nonfinite_in_row", torch::tensor(nonfinite_in_row_, torch::kLong)});
-    if (options_.normalise_rewards) {
-      state.push_back(
-          {"reward_moments", torch::tensor({static_cast<double>(rewards_.count),
-                                            rewards_.mean, rewards_.squares},
-                                           torch::kDouble)});
-    }
-    if (options_.popart) {
-      const rl::PopArt& p = value_head_.popart();
-      state.push_back({"popart", torch::tensor({static_cast<double>(p.updates),
-                                                p.mean, p.square},
-                                               torch::kDouble)});
-    }
-    return model::WriteSafetensors(directory / "trainer.safetensors", state);
+  return model::WriteSafetensors(directory / "trainer.safetensors", state);
+}
+
+absl::Status PolicyTrainer::Share(
+    const std::vector<tensor::NamedTensor>& state) const {
+  return CatchAll("share trainer", [&] {
+    parallel_.Broadcast(model_.Weights());
+    if (value_trunk_) parallel_.Broadcast(value_trunk_->StateDict());
+    parallel_.Broadcast(state);
   });
 }
 
@@ -114,15 +193,28 @@ absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
   MPO_RETURN_IF_ERROR(model_.Load(directory));
   const std::filesystem::path path = directory / "trainer.safetensors";
   MPO_ASSIGN_OR_RETURN(auto state, ReadSafetensors(path));
-  MPO_RETURN_IF_ERROR(optimiser_.Restore(state, "policy.", path.string()));
-  MPO_RETURN_IF_ERROR(value_head_.RestoreOptimiser(state, path.string()));
-  MPO_RETURN_IF_ERROR(LoadStatistics(state, path.string()));
   if (value_trunk_) {
     const std::filesystem::path values = directory / kValueFile;
     MPO_ASSIGN_OR_RETURN(const auto trunk, ReadSafetensors(values));
     MPO_RETURN_IF_ERROR(
         CopyByName(trunk, value_trunk_->StateDict(), values.string()));
   }
+  if (group_ != nullptr) {
+    // In the order and with the types of all ranks.
+    std::vector<tensor::NamedTensor> ordered = FreshState();
+    MPO_RETURN_IF_ERROR(CopyByName(state, ordered, path.string()));
+    state = std::move(ordered);
+    MPO_RETURN_IF_ERROR(Announce({.kind = Work::Kind::kLoad}));
+    MPO_RETURN_IF_ERROR(Share(state));
+  }
+  return Restore(state, path.string());
+}
+
+absl::Status PolicyTrainer::Restore(
+    const std::vector<tensor::NamedTensor>& state, const std::string& source) {
+  MPO_RETURN_IF_ERROR(optimiser_.Restore(state, "policy.", source));
+  MPO_RETURN_IF_ERROR(value_head_.RestoreOptimiser(state, source));
+  MPO_RETURN_IF_ERROR(LoadStatistics(state, source));
   std::vector<tensor::NamedTensor> head;
   bool counted = false;
   for (const tensor::NamedTensor& entry : state) {
@@ -134,9 +226,26 @@ absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
   }
   if (!counted) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path.string(), ": tensor 'nonfinite_in_row' is missing"));
+        absl::StrCat(source, ": tensor 'nonfinite_in_row' is missing"));
   }
-  return CopyByName(head, value_head_.Weights(), path.string());
+  return CopyByName(head, value_head_.Weights(), source);
+}
+
+absl::Status PolicyTrainer::Follow(const Work& work) {
+  if (group_ == nullptr || group_->rank() == 0) {
+    return absl::InvalidArgumentError("rank 0 follows nobody");
+  }
+  switch (work.kind) {
+    case Work::Kind::kTrain:
+      return Update(work.step, *work.samples).status();
+    case Work::Kind::kSave:
+      return CatchAll("save trainer", [&] { State(); });
+    case Work::Kind::kLoad:
+      break;
+  }
+  const std::vector<tensor::NamedTensor> state = FreshState();
+  MPO_RETURN_IF_ERROR(Share(state));
+  return Restore(state, "rank 0's checkpoint");
 }
 
 absl::Status PolicyTrainer::LoadStatistics(

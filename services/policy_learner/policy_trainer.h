@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "mpo/base/clock.h"
 #include "mpo/model/language_model.h"
+#include "services/policy_learner/data_parallel.h"
 #include "services/policy_learner/optimiser.h"
 #include "services/policy_learner/policy_model.h"
 #include "services/policy_learner/trainer_options.h"
@@ -36,15 +37,26 @@ struct StepResult {
 // Updates a policy from the batches of steps. The policy is the tempered
 // softmax the samples were drawn from; the reference likewise. The same state
 // and batch give the same weights bit for bit on a CPU with the same number of
-// threads. Not thread-safe.
+// threads and ranks. In a group Train, Save and Load are collective: all ranks
+// call them alike, and all get the errors of ProcessGroup. Not thread-safe.
 class PolicyTrainer {
  public:
+  // What rank 0 is about to do, so that the other ranks do it too.
+  struct Work {
+    enum class Kind { kTrain, kSave, kLoad };
+    Kind kind = Kind::kTrain;
+    int64_t step = 0;                                      // kTrain.
+    const std::vector<TrainingSample>* samples = nullptr;  // kTrain.
+  };
+
   // `reference` null = the base. INVALID_ARGUMENT when adapter or reference
-  // does not fit the model.
+  // does not fit the model. `group` null = one rank; else INTERNAL when the
+  // ranks hold different models.
   static absl::StatusOr<std::unique_ptr<PolicyTrainer>> Create(
       std::shared_ptr<const model::LanguageModel> base,
       const TrainerOptions& options, Clock& clock,
-      std::shared_ptr<const model::LanguageModel> reference = nullptr);
+      std::shared_ptr<const model::LanguageModel> reference = nullptr,
+      std::shared_ptr<collective::ProcessGroup> group = nullptr);
 
   // One update; `samples` in plan order, already validated. A batch without a
   // scored sample changes nothing. A loss or gradient that is not finite ends
@@ -57,6 +69,15 @@ class PolicyTrainer {
   void OnPhase(std::function<void(const char*)> listener) {
     on_phase_ = std::move(listener);
   }
+
+  // On rank 0: `announce` is called before work that the others have a part
+  // in, which ends with its error. Nothing can fail between the two on this
+  // rank alone.
+  void OnWork(std::function<absl::Status(const Work&)> announce) {
+    announce_ = std::move(announce);
+  }
+  // A rank's part of rank 0's work. INVALID_ARGUMENT on rank 0.
+  absl::Status Follow(const Work& work);
 
   const PolicyModel& model() const { return model_; }
   const TrainerOptions& options() const { return options_; }
@@ -72,13 +93,31 @@ class PolicyTrainer {
  private:
   PolicyTrainer(PolicyModel model,
                 std::shared_ptr<model::LanguageModel> value_trunk,
-                const TrainerOptions& options, Clock& clock);
+                const TrainerOptions& options, Clock& clock,
+                std::shared_ptr<collective::ProcessGroup> group);
+  absl::Status Announce(const Work& work) const {
+    return announce_ ? announce_(work) : absl::OkStatus();
+  }
+  absl::StatusOr<StepResult> Update(int64_t step,
+                                    const std::vector<TrainingSample>& samples);
+  // What trainer.safetensors holds. Collective; in a group for rank 0 only.
+  std::vector<tensor::NamedTensor> State() const;
+  // The same of a trainer that has done nothing.
+  std::vector<tensor::NamedTensor> FreshState() const;
+  // Neither weights nor optimiser: value head, counters, statistics.
+  void AppendStatistics(std::vector<tensor::NamedTensor>& state) const;
+  absl::Status Restore(const std::vector<tensor::NamedTensor>& state,
+                       const std::string& source);
+  // In a group: weights and `state` become rank 0's.
+  absl::Status Share(const std::vector<tensor::NamedTensor>& state) const;
   // Tensors of the value function and of the statistics, which Load overwrites.
   absl::Status LoadStatistics(const std::vector<tensor::NamedTensor>& state,
                               const std::string& source);
 
   const TrainerOptions options_;
   Clock& clock_;
+  const std::shared_ptr<collective::ProcessGroup> group_;  // Null = alone.
+  const DataParallel parallel_;
   PolicyModel model_;
   Optimiser optimiser_;
   std::shared_ptr<model::LanguageModel> value_trunk_;  // Null = the policy's.
@@ -86,6 +125,7 @@ class PolicyTrainer {
   rl::Moments rewards_;
   int nonfinite_in_row_ = 0;
   std::function<void(const char*)> on_phase_;
+  std::function<absl::Status(const Work&)> announce_;
 };
 
 }  // namespace mpo::policy_learner

@@ -17,14 +17,16 @@ PolicyUpdate::PolicyUpdate(const TrainerOptions& options,
                            const PolicyModel& model, Optimiser& optimiser,
                            const ValueFunction& value_function,
                            rl::Moments& rewards, Clock& clock,
-                           const std::function<void(const char*)>& on_phase)
+                           const std::function<void(const char*)>& on_phase,
+                           const DataParallel& parallel)
     : options_(options),
       model_(model),
       optimiser_(optimiser),
       value_(value_function),
       rewards_(rewards),
       clock_(clock),
-      on_phase_(on_phase) {}
+      on_phase_(on_phase),
+      parallel_(parallel) {}
 
 StepResult PolicyUpdate::Run(int64_t step,
                              const std::vector<TrainingSample>& samples) {
@@ -86,7 +88,8 @@ bool PolicyUpdate::Prepare() {
   values_ = torch::zeros_like(batch_.behaviour);
   entropy_ = torch::zeros_like(batch_.behaviour);
   std::vector<std::vector<PackedRow>> plan =
-      PlanMicroBatches(batch_, batch_.active, options_.micro_batch_tokens);
+      PlanMicroBatches(batch_, parallel_.OwnRows(batch_, batch_.active),
+                       options_.micro_batch_tokens);
   // Where all rows fit into one micro-batch, these passes are the first epoch's
   // too, if their graph is kept.
   const bool keep =
@@ -114,6 +117,11 @@ bool PolicyUpdate::Prepare() {
     if (keep) first_pass_ = std::move(pass);
   }
   old_known_ = old_needed || behaviour;
+  own_rows_only_ = {entropy_};
+  if (!old_known_) own_rows_only_.push_back(old_logprobs_);
+  std::vector<at::Tensor> filled = {reference_logprobs_, values_};
+  if (old_needed) filled.push_back(old_logprobs_);
+  parallel_.Complete(filled, "log-probs and values");
   at::Tensor kl;
   if (old_known_) {
     kl = rl::EstimateKl(old_logprobs_, reference_logprobs_,
@@ -175,15 +183,20 @@ bool PolicyUpdate::TrainMinibatch(const std::vector<int64_t>& rows,
   if (apart) value_.head.ZeroGrad();
   double loss = 0;
   for (auto& micro_rows :
-       PlanMicroBatches(batch_, rows, options_.micro_batch_tokens)) {
+       PlanMicroBatches(batch_, parallel_.OwnRows(batch_, rows),
+                        options_.micro_batch_tokens)) {
     const MicroBatch micro = MakeMicroBatch(std::move(micro_rows));
     at::Tensor out;
     loss += Accumulate(micro, weights, first_epoch, head ? &out : nullptr);
     if (head) hidden.push_back(out), tokens.push_back(micro.value_token_index);
     if (apart) loss += AccumulateValues(micro, value_weights);
-    if (!std::isfinite(loss)) return false;
+    if (!std::isfinite(loss)) break;
   }
   Enter("optimiser");
+  // In a group the others must learn of a loss that is not finite.
+  optimiser_.SumGradients({&loss});
+  if (!std::isfinite(loss)) return false;
+  if (apart) value_.head.SumGradients();
   const double norm = optimiser_.ClipGradients(options_.max_grad_norm);
   if (!std::isfinite(norm)) return false;
   if (head && !FitValues(hidden, tokens, value_weights)) return false;
@@ -285,8 +298,15 @@ double PolicyUpdate::AccumulateValues(const MicroBatch& micro,
 bool PolicyUpdate::FitValues(const std::vector<at::Tensor>& hidden,
                              const std::vector<at::Tensor>& tokens,
                              const at::Tensor& weights) {
-  const double loss = value_.head.Fit(
-      at::cat(hidden), Targets(at::cat(tokens), weights), value_learning_rate_);
+  // Of a group's ranks one may have no row of a minibatch.
+  const double loss =
+      hidden.empty()
+          ? value_.head.Fit(
+                torch::zeros({0, model_.policy().config().hidden_size}),
+                Targets(torch::zeros({0}, torch::kLong), weights),
+                value_learning_rate_)
+          : value_.head.Fit(at::cat(hidden), Targets(at::cat(tokens), weights),
+                            value_learning_rate_);
   totals_.value_loss += loss;
   totals_.value_clipped += value_.head.clipped();
   return std::isfinite(loss);
@@ -298,13 +318,22 @@ void PolicyUpdate::Enter(const char* phase) {
     seconds_[phase_] += absl::ToDoubleSeconds(now - phase_began_);
   }
   phase_began_ = now;
+  parallel_.Progress();
   if (phase_ == phase) return;
   phase_ = phase;
   if (on_phase_) on_phase_(phase);
 }
 
+void PolicyUpdate::CompleteFigures() {
+  parallel_.Complete(own_rows_only_, "entropies");
+  parallel_.Sum({&totals_.policy_loss, &totals_.value_loss, &totals_.clipped,
+                 &totals_.value_clipped, &totals_.dual_clipped},
+                "figures");
+}
+
 StepResult PolicyUpdate::Finish(bool finite) {
   Enter("optimiser");
+  CompleteFigures();
   const double steps = std::max(totals_.steps, 1);
   StepResult result;
   std::map<std::string, double>& m = result.metrics;

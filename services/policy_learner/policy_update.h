@@ -13,6 +13,7 @@
 #include "mpo/rl/moments.h"
 #include "mpo/rl/policy_loss.h"
 #include "mpo/rl/selective_logprob.h"
+#include "services/policy_learner/data_parallel.h"
 #include "services/policy_learner/optimiser.h"
 #include "services/policy_learner/policy_model.h"
 #include "services/policy_learner/training_batch.h"
@@ -31,14 +32,16 @@ struct ValueFunction {
 
 // One update of the policy from one batch: the frozen trunk once, reference
 // and old log-probs without gradient, then epochs x minibatches x
-// micro-batches. Used once. Not thread-safe; LibTorch's exceptions pass
-// through.
+// micro-batches. In a group each rank gets the whole batch and runs its rows of
+// it; the result is the same on all. Used once. Not thread-safe; LibTorch's
+// exceptions and GroupFailure pass through.
 class PolicyUpdate {
  public:
   PolicyUpdate(const TrainerOptions& options, const PolicyModel& model,
                Optimiser& optimiser, const ValueFunction& value_function,
                rl::Moments& rewards, Clock& clock,
-               const std::function<void(const char*)>& on_phase);
+               const std::function<void(const char*)>& on_phase,
+               const DataParallel& parallel);
 
   StepResult Run(int64_t step, const std::vector<TrainingSample>& samples);
 
@@ -132,6 +135,8 @@ class PolicyUpdate {
            const at::Tensor& values) const;
   // Charges the time since the last call to the phase that ran.
   void Enter(const char* phase);
+  // Brings what this rank knows of its rows only together with the others'.
+  void CompleteFigures();
   StepResult Finish(bool finite);
 
   const TrainerOptions& options_;
@@ -141,12 +146,15 @@ class PolicyUpdate {
   rl::Moments& rewards_;
   Clock& clock_;
   const std::function<void(const char*)>& on_phase_;
+  const DataParallel& parallel_;
 
   TrainingBatch batch_;
   rl::Advantages advantages_;
   at::Tensor temperatures_;                                          // [B, T]
   at::Tensor old_logprobs_, reference_logprobs_, values_, entropy_;  // [B, T]
   bool old_known_ = false;  // old_logprobs_ hold the policy before the update.
+  // In a group: matrices that hold this rank's rows only.
+  std::vector<at::Tensor> own_rows_only_;
   std::vector<TrunkPart> trunk_;  // One a row; empty until computed.
   FirstPass first_pass_;
   double learning_rate_ = 0, value_learning_rate_ = 0;

@@ -31,11 +31,12 @@ std::vector<tensor::NamedTensor> Joined(
 }  // namespace
 
 ValueHead::ValueHead(int64_t hidden_size, const TrainerOptions& options,
-                     std::vector<tensor::NamedTensor> trunk)
+                     std::vector<tensor::NamedTensor> trunk,
+                     collective::ProcessGroup* group)
     : options_(options),
       leaves_(NewLeaves(hidden_size)),
       optimiser_(Joined(leaves_, trunk), options,
-                 trunk.empty() ? 0 : options.weight_decay) {}
+                 trunk.empty() ? 0 : options.weight_decay, group) {}
 
 at::Tensor ValueHead::Values(const at::Tensor& hidden) const {
   at::NoGradGuard no_grad;
@@ -87,10 +88,12 @@ double ValueHead::Fit(const at::Tensor& hidden, const ValueTargets& targets,
   for (int i = 0; i < options_.value_updates; ++i) {
     optimiser_.ZeroGrad();
     const at::Tensor loss = Loss(hidden, targets, i == 0 ? &clipped_ : nullptr);
-    const double value = loss.item<double>();
+    double value = loss.item<double>();
     if (i == 0) first = value;
-    if (!std::isfinite(value)) return value;
+    if (!optimiser_.shared() && !std::isfinite(value)) return value;
     (loss * options_.value_coef).backward();
+    optimiser_.SumGradients({&value});
+    if (!std::isfinite(value)) return value;
     if (!Step(learning_rate)) return std::nan("");
   }
   return first;
@@ -98,6 +101,10 @@ double ValueHead::Fit(const at::Tensor& hidden, const ValueTargets& targets,
 
 std::vector<tensor::NamedTensor> ValueHead::OptimiserState() const {
   return optimiser_.State("value.");
+}
+
+std::vector<tensor::NamedTensor> ValueHead::FreshOptimiserState() const {
+  return optimiser_.FreshState("value.");
 }
 
 absl::Status ValueHead::RestoreOptimiser(

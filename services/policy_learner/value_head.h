@@ -29,7 +29,8 @@ struct ValueTargets {
 class ValueHead {
  public:
   ValueHead(int64_t hidden_size, const TrainerOptions& options,
-            std::vector<tensor::NamedTensor> trunk = {});
+            std::vector<tensor::NamedTensor> trunk = {},
+            collective::ProcessGroup* group = nullptr);
 
   // [N] values of hidden states [N, D]; no gradient.
   at::Tensor Values(const at::Tensor& hidden) const;
@@ -38,7 +39,8 @@ class ValueHead {
   void Follow(const at::Tensor& returns);
 
   // options.value_updates optimiser steps on the clipped value loss; returns
-  // the loss before the first (not finite: nothing was changed).
+  // the loss before the first (not finite: nothing was changed). In a group
+  // each rank gives its positions and gets its share of the loss.
   double Fit(const at::Tensor& hidden, const ValueTargets& targets,
              double learning_rate);
 
@@ -48,6 +50,8 @@ class ValueHead {
   at::Tensor Loss(const at::Tensor& hidden, const ValueTargets& targets,
                   double* clipped) const;
   void ZeroGrad() { optimiser_.ZeroGrad(); }
+  // In a group: before Step, the ranks' gradients become their sum.
+  void SumGradients() const { optimiser_.SumGradients({}); }
   // One optimiser step; false, and nothing changed, when a gradient is not
   // finite.
   bool Step(double learning_rate);
@@ -58,7 +62,9 @@ class ValueHead {
   std::vector<tensor::NamedTensor> Weights() const { return leaves_; }
   const rl::PopArt& popart() const { return popart_; }
   void set_popart(const rl::PopArt& popart) { popart_ = popart; }
+  // As Optimiser::State and FreshState.
   std::vector<tensor::NamedTensor> OptimiserState() const;
+  std::vector<tensor::NamedTensor> FreshOptimiserState() const;
   absl::Status RestoreOptimiser(const std::vector<tensor::NamedTensor>& state,
                                 const std::string& source);
 

@@ -34,6 +34,16 @@ absl::StatusOr<TrainingSample> SampleFromProto(
   return sample;
 }
 
+v1::SubmitRolloutsRequest SampleToProto(const TrainingSample& sample) {
+  v1::SubmitRolloutsRequest request;
+  *request.mutable_rollout() = wire::ToProto(sample.rollout);
+  *request.mutable_verdict() = wire::ToProto(sample.verdict);
+  if (sample.trunk != nullptr) {
+    *request.mutable_trunk() = wire::ToProto(*sample.trunk);
+  }
+  return request;
+}
+
 absl::StatusOr<TrainingSample> SampleFromBytes(const std::string& bytes) {
   v1::SubmitRolloutsRequest request;
   if (!request.ParseFromString(bytes)) {

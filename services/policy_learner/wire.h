@@ -16,7 +16,10 @@ namespace mpo::policy_learner {
 absl::StatusOr<TrainingSample> SampleFromProto(
     const v1::SubmitRolloutsRequest& request);
 
-// The same from serialised bytes; DATA_LOSS when they do not parse.
+// The inverse.
+v1::SubmitRolloutsRequest SampleToProto(const TrainingSample& sample);
+
+// SampleFromProto from serialised bytes; DATA_LOSS when they do not parse.
 absl::StatusOr<TrainingSample> SampleFromBytes(const std::string& bytes);
 
 v1::WeightsManifest ManifestToProto(const weights::Manifest& manifest);

@@ -196,13 +196,13 @@ class Mesh(unittest.TestCase):
             time.sleep(0.05)
         self.fail(f"step {step} was not reached\n" + self.output(config))
 
-    def check_exactly_once(self, name):
+    def check_exactly_once(self, name, steps=STEPS):
         report = json.loads(self.mpo("doctor", "--json", "--run", self.root / name).stdout)
         self.assertTrue(report["ok"], report)
         self.assertIn("exactly once", [check["name"] for check in report["checks"]])
         samples = self.summary(name)["samples"]
-        self.assertEqual(samples["committed"], STEPS * 8)
-        self.assertEqual(samples["planned"], STEPS * 8)
+        self.assertEqual(samples["committed"], steps * 8)
+        self.assertEqual(samples["planned"], steps * 8)
 
     # The cases, in the order of their names.
 
@@ -281,6 +281,41 @@ class Mesh(unittest.TestCase):
         self.assertEqual(summary["restarts"], len(victims), self.output(config))
         self.check_exactly_once("killed")
         self.assertEqual(summary["weights_sha256"], Mesh.clean["weights_sha256"])
+
+    def test_4_a_rank_of_the_learner_that_dies_or_stops_loses_nothing(self):
+        steps = 10
+        ranks = ("--no-report", "--set", "learner.ranks=2")
+        config = self.config("two-ranks", steps=steps)
+        self.finish(self.start(config, *ranks), config)
+        self.check_exactly_once("two-ranks", steps)
+        # The sums are in another order than one rank's, the rollouts soon others.
+        self.assertRegex(self.summary("two-ranks")["weights_sha256"], "^[0-9a-f]{64}$")
+        config = self.config("lost-rank", steps=steps)
+        process = self.start(config, *ranks)
+        for number, blow in enumerate((signal.SIGKILL, signal.SIGSTOP)):
+            self.await_step(process, config, 2 + 3 * number)
+            os.kill(self.processes("lost-rank")["learner-rank-1"]["pid"], blow)
+            began = time.monotonic()
+            again = "learner-rank-1 was started again"
+            while self.output(config).count(again) <= number and time.monotonic() < began + 60:
+                time.sleep(0.05)
+            seconds = time.monotonic() - began
+            print(f"{blow.name} of rank 1: started again after {seconds:.1f} s", file=sys.stderr)
+            self.assertLess(seconds, 30, self.output(config))
+        self.finish(process, config)
+        log = (self.root / "lost-rank" / "logs" / "policy_learner.log").read_text(encoding="utf-8")
+        self.assertRegex(log, "training stopped.* on rank 0: rank 1 ")
+        self.check_exactly_once("lost-rank", steps)
+        self.assertEqual(self.summary("lost-rank")["restarts"], 4)
+        self.assertEqual(self.summary("lost-rank")["weights_sha256"], self.summary("two-ranks")["weights_sha256"])
+        # A run may go on with another number of ranks.
+        config = self.config("fewer-ranks", steps=steps)
+        process = self.start(config, *ranks)
+        self.await_step(process, config, 3)
+        process.send_signal(signal.SIGINT)
+        self.finish(process, config)
+        self.finish(self.start(config, "--no-report"), config)
+        self.check_exactly_once("fewer-ranks", steps)
 
     def test_4_kill_9_of_the_learner_at_random_moments(self):
         if ARGS.random_kills == 0:
