@@ -2,8 +2,10 @@
 #include "services/rollout_actor/rollout_actor_engine.h"
 
 #include <future>
+#include <thread>
 
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
 #include "services/rollout_actor/actor_fixture.h"
 
 namespace mpo::rollout_actor {
@@ -242,6 +244,12 @@ TEST_CASE("An orchestrator that refuses the actor is a failure",
                             absl::FailedPreconditionError("other config")});
   f.Start();
   REQUIRE(f.peers.Await("register", 2));
+  // The refusal has been given but perhaps not yet taken; a Finish before that
+  // would end the engine in order.
+  const absl::Time latest = absl::Now() + absl::Seconds(30);
+  while (f.engine->failure().ok() && absl::Now() < latest) {
+    std::this_thread::yield();
+  }
   CHECK(f.engine->Finish(absl::Seconds(30)).ok());
   CHECK(f.engine->failure().code() == absl::StatusCode::kFailedPrecondition);
 }
