@@ -12,7 +12,7 @@ cmake --preset release -DBUILD_TESTING=ON > /dev/null
 ninja -C build/release
 printf '==> address and undefined-behaviour sanitizer build, without LibTorch\n'
 cmake --preset asan > /dev/null
-libraries=(base logging metrics config rpc store wire rubric text app judge evaluation model_files openai_request)
+libraries=(base logging http metrics config rpc store wire rubric text app judge evaluation model_files openai_request)
 ninja -C build/asan "${libraries[@]/%/_test}"
 
 passed=0

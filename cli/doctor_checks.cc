@@ -11,7 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
-#include "mpo/judge/http_exchange.h"
+#include "mpo/http/exchange.h"
 #include "mpo/rubric/rubric_yaml.h"
 #include "services/orchestrator/ledger_audit.h"
 
@@ -169,14 +169,13 @@ Finding CheckJudge(const std::string& base_url) {
     if (url.ends_with(end)) url.resize(url.size() - end.size());
   }
   url += "/v1/models";
-  const judge::HttpReply reply =
-      judge::Exchange({.url = url,
-                       .bearer = "",
-                       .body = nullptr,
-                       .timeout = absl::Seconds(5),
-                       .max_reply_bytes = size_t{1} << 20},
-                      {});
-  using Transfer = judge::HttpReply::Transfer;
+  const http::Reply reply = http::Exchange({.url = url,
+                                            .bearer = "",
+                                            .body = nullptr,
+                                            .timeout = absl::Seconds(5),
+                                            .max_reply_bytes = size_t{1} << 20},
+                                           {});
+  using Transfer = http::Reply::Transfer;
   if (reply.transfer == Transfer::kBroken ||
       reply.transfer == Transfer::kTimedOut) {
     finding.detail = absl::StrCat(

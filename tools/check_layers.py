@@ -11,7 +11,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = [
     ["mpo/base"],
-    ["mpo/types", "mpo/logging", "mpo/store"],
+    ["mpo/types", "mpo/logging", "mpo/store", "mpo/http"],
     ["mpo/metrics", "mpo/config", "mpo/rpc", "mpo/wire"],
     ["mpo/rubric", "mpo/text", "mpo/tensor", "mpo/app"],
     ["mpo/model", "mpo/judge", "mpo/evaluation"],

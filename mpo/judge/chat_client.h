@@ -11,8 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mpo/base/clock.h"
+#include "mpo/http/secret.h"
 #include "mpo/judge/circuit_breaker.h"
-#include "mpo/judge/secret.h"
 #include "mpo/types/prompt.h"
 
 namespace mpo::judge {
@@ -75,7 +75,7 @@ struct CurlChatModelOptions {
   // "http://host:port", ".../v1" or ".../v1/chat/completions"; http or https.
   std::string base_url;
   std::string model = "default";
-  Secret api_key;                                    // Empty = none sent.
+  http::Secret api_key;                              // Empty = none sent.
   absl::Duration timeout = absl::Seconds(60);        // Of one attempt.
   int attempts = 4;                                  // >= 1.
   absl::Duration backoff = absl::Milliseconds(500);  // First pause; doubles.

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
-#include <cmath>
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "mpo/base/mutex.h"
+#include "mpo/http/backoff.h"
+#include "mpo/http/exchange.h"
 #include "mpo/judge/chat_client.h"
-#include "mpo/judge/http_exchange.h"
 
 namespace mpo::judge {
 namespace {
@@ -97,59 +94,33 @@ Outcome Fail(absl::Status status, const char* name, bool retry) {
   return outcome;
 }
 
-// Start of a body for a message: the bytes of a broken server are not always
-// text, and a message travels in protobuf strings and JSON.
-std::string Excerpt(const std::string& body) {
-  std::string text = body.substr(0, 200);
-  for (char& c : text) {
-    if (c < 0x20 || c > 0x7e) c = '?';
-  }
-  return text;
-}
-
 // What an exchange without a completion means.
-Outcome ReadFailure(const HttpReply& reply, bool sent_schema) {
-  using Transfer = HttpReply::Transfer;
-  if (reply.transfer == Transfer::kTooLarge) {
-    return Fail(absl::DataLossError("the answer is larger than the limit"),
-                "parse_error", true);
+Outcome ReadFailure(const http::Reply& reply, bool sent_schema) {
+  absl::Status status = http::StatusOf(reply);
+  switch (status.code()) {
+    case absl::StatusCode::kDataLoss:
+      return Fail(std::move(status), "parse_error", true);
+    case absl::StatusCode::kDeadlineExceeded:
+      return Fail(std::move(status), "timeout", true);
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnavailable: {
+      const bool broken = reply.transfer == http::Reply::Transfer::kBroken;
+      const bool busy = absl::IsResourceExhausted(status);
+      Outcome outcome = Fail(std::move(status),
+                             broken ? "connection"
+                             : busy ? "http_429"
+                                    : "http_5xx",
+                             true);
+      outcome.retry_after = reply.retry_after;
+      return outcome;
+    }
+    default:
+      break;
   }
-  if (reply.transfer == Transfer::kTimedOut) {
-    return Fail(absl::DeadlineExceededError("no answer in time"), "timeout",
-                true);
-  }
-  if (reply.transfer == Transfer::kBroken) {
-    return Fail(absl::UnavailableError(reply.error), "connection", true);
-  }
-  const std::string what =
-      absl::StrCat("HTTP ", reply.status, ": ", Excerpt(reply.body));
-  if (reply.status == 408) {
-    return Fail(absl::DeadlineExceededError(what), "timeout", true);
-  }
-  if (reply.status == 429) {
-    Outcome outcome =
-        Fail(absl::ResourceExhaustedError(what), "http_429", true);
-    outcome.retry_after = reply.retry_after;
-    return outcome;
-  }
-  if (reply.status >= 500) {
-    Outcome outcome = Fail(absl::UnavailableError(what), "http_5xx", true);
-    outcome.retry_after = reply.retry_after;
-    return outcome;
-  }
-  Outcome outcome =
-      Fail(absl::FailedPreconditionError(what), "http_4xx", false);
+  Outcome outcome = Fail(std::move(status), "http_4xx", false);
   outcome.reject_schema =
       sent_schema && (reply.status == 400 || reply.status == 422);
   return outcome;
-}
-
-bool WaitFor(absl::Duration pause, std::stop_token stop) {
-  Mutex mu;
-  CondVar never;
-  MutexLock lock(mu);
-  never.WaitFor(mu, stop, pause, [] { return false; });
-  return !stop.stop_requested();
 }
 
 }  // namespace
@@ -161,15 +132,12 @@ class CurlChatModel::State {
         url_(std::move(url)),
         clock_(clock),
         breaker(options.breaker, clock),
-        random_(options.jitter_seed) {
-    if (!options.sleep) options.sleep = WaitFor;
+        backoff(options.backoff, options.max_pause, options.jitter_seed) {
+    if (!options.sleep) options.sleep = http::Wait;
   }
 
   Outcome Attempt(const std::vector<ChatMessage>& messages,
                   const ChatOptions& ask);
-  // A pause of full jitter before retry number `retry`.
-  absl::Duration Pause(int retry);
-
   CurlChatModelOptions options;
 
  private:
@@ -181,13 +149,12 @@ class CurlChatModel::State {
 
  public:
   CircuitBreaker breaker;
+  http::Backoff backoff;
   std::atomic<int64_t> requests{0};
   std::atomic<int64_t> failures{0};
 
  private:
   std::atomic<bool> no_schema_{false};
-  Mutex mu_;
-  std::mt19937_64 random_ ABSL_GUARDED_BY(mu_);
 };
 
 std::string CurlChatModel::State::Body(const std::vector<ChatMessage>& messages,
@@ -228,15 +195,15 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
   const bool schema = !ask.response_schema.empty() && !no_schema_;
   ++requests;
   const std::string body = Body(messages, ask, schema);
-  const HttpReply reply =
-      Exchange({.url = url_,
-                .bearer = options.api_key.Reveal(),
-                .body = &body,
-                .timeout = options.timeout,
-                .max_reply_bytes = static_cast<size_t>(options.max_body_bytes)},
-               ask.stop);
+  const http::Reply reply = http::Exchange(
+      {.url = url_,
+       .bearer = options.api_key.Reveal(),
+       .body = &body,
+       .timeout = options.timeout,
+       .max_reply_bytes = static_cast<size_t>(options.max_body_bytes)},
+      ask.stop);
   const bool answered =
-      reply.transfer == HttpReply::Transfer::kWhole && reply.status == 200;
+      reply.transfer == http::Reply::Transfer::kWhole && reply.status == 200;
   Outcome outcome = answered ? ReadCompletion(reply.body, ask.accept_truncated)
                              : ReadFailure(reply, schema);
   const bool stopped = ask.stop.stop_requested();  // Read once.
@@ -273,13 +240,6 @@ Outcome CurlChatModel::State::Attempt(const std::vector<ChatMessage>& messages,
   return outcome;
 }
 
-absl::Duration CurlChatModel::State::Pause(int retry) {
-  const absl::Duration longest = std::min(
-      options.max_pause, options.backoff * std::pow(2.0, std::min(retry, 20)));
-  MutexLock lock(mu_);
-  return longest * std::uniform_real_distribution<double>(0, 1)(random_);
-}
-
 absl::StatusOr<std::unique_ptr<CurlChatModel>> CurlChatModel::Create(
     CurlChatModelOptions options, Clock& clock) {
   absl::StatusOr<std::string> url = UrlOf(options.base_url);
@@ -304,7 +264,7 @@ absl::StatusOr<std::string> CurlChatModel::Complete(
   Outcome outcome;
   for (int attempt = 0; attempt < state_->options.attempts; ++attempt) {
     if (attempt > 0) {
-      absl::Duration pause = state_->Pause(attempt - 1);
+      absl::Duration pause = state_->backoff.Pause(attempt - 1);
       if (outcome.retry_after >= 0) {
         const absl::Duration asked = absl::Seconds(outcome.retry_after);
         if (asked > state_->options.max_pause) break;

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <httplib.h>
-#include <stdlib.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -67,7 +64,7 @@ struct Client {
     options.base_url = url;
     options.attempts = attempts;
     options.timeout = absl::Milliseconds(300);
-    options.api_key = Secret("k3y");
+    options.api_key = http::Secret("k3y");
     options.sleep = [this](absl::Duration pause, std::stop_token) {
       pauses.push_back(pause);
       return true;
@@ -262,25 +259,6 @@ TEST_CASE("CurlChatModel ends early when stopped and checks its options",
   bad.base_url = "http://x";
   bad.attempts = 0;
   CHECK(absl::IsInvalidArgument(CurlChatModel::Create(bad).status()));
-}
-
-TEST_CASE("ReadSecretFile takes one line and never tells it", "[judge]") {
-  std::string name =
-      (std::filesystem::temp_directory_path() / "mpo_key_XXXXXX").string();
-  const std::filesystem::path folder = mkdtemp(name.data());
-  const auto read = [&](const std::string& content) {
-    std::ofstream(folder / "key") << content;
-    return ReadSecretFile(folder / "key");
-  };
-  CHECK(read(" k3y\n")->Reveal() == "k3y");
-  CHECK(absl::IsInvalidArgument(read(" \n").status()));
-  const auto two_lines = read("secret\nmore");
-  CHECK(absl::IsInvalidArgument(two_lines.status()));
-  CHECK(std::string(two_lines.status().message()).find("secret") ==
-        std::string::npos);
-  CHECK(absl::IsInvalidArgument(read(std::string(70000, 'x')).status()));
-  CHECK(absl::IsNotFound(ReadSecretFile(folder / "none").status()));
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace mpo::judge

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mpo/base/status_macros.h"
+#include "mpo/http/secret.h"
 #include "mpo/judge/measures.h"
 #include "services/meta_reward_server/meta_judge.h"
 #include "services/meta_reward_server/reviewer.h"
@@ -20,7 +21,7 @@ absl::StatusOr<std::unique_ptr<judge::ChatModel>> MakeModel(
   options.model = meta.http().model();
   if (!meta.http().api_key_file().empty()) {
     MPO_ASSIGN_OR_RETURN(options.api_key,
-                         judge::ReadSecretFile(meta.http().api_key_file()));
+                         http::ReadSecretFile(meta.http().api_key_file()));
   }
   options.timeout = absl::Seconds(meta.http().timeout());
   options.attempts = meta.http().attempts();

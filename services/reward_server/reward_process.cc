@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/http/secret.h"
 #include "mpo/judge/embedded_judge.h"
 #include "mpo/judge/model_judge.h"
 #include "mpo/logging/log.h"
@@ -67,7 +68,7 @@ absl::StatusOr<JudgeSetup> MakeJudge(const config::v1::Reward& reward,
   options.model = http.model();
   if (!http.api_key_file().empty()) {
     MPO_ASSIGN_OR_RETURN(options.api_key,
-                         judge::ReadSecretFile(http.api_key_file()));
+                         http::ReadSecretFile(http.api_key_file()));
   }
   options.timeout = absl::Seconds(http.timeout());
   options.attempts = http.attempts();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mpo/judge/secret.h"
+#include "mpo/http/secret.h"
 
 #include <algorithm>
 
@@ -7,7 +7,7 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 
-namespace mpo::judge {
+namespace mpo::http {
 
 absl::StatusOr<Secret> ReadSecretFile(const std::filesystem::path& path) {
   constexpr uint64_t kMaxBytes = 64 << 10;
@@ -33,4 +33,4 @@ absl::StatusOr<Secret> ReadSecretFile(const std::filesystem::path& path) {
   return Secret(std::move(key));
 }
 
-}  // namespace mpo::judge
+}  // namespace mpo::http

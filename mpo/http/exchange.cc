@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mpo/judge/http_exchange.h"
+#include "mpo/http/exchange.h"
 
 #include <curl/curl.h>
 
@@ -8,12 +8,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 
-namespace mpo::judge {
+namespace mpo::http {
 namespace {
 
 struct Sink {
-  HttpReply* reply;
+  Reply* reply;
   size_t limit;
   bool too_large;
   const std::stop_token* stop;
@@ -45,17 +46,44 @@ int OnProgress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return static_cast<Sink*>(user)->stop->stop_requested() ? 1 : 0;
 }
 
-HttpReply::Transfer TransferOf(CURLcode code, bool too_large) {
-  if (too_large) return HttpReply::Transfer::kTooLarge;
-  if (code == CURLE_OPERATION_TIMEDOUT) return HttpReply::Transfer::kTimedOut;
-  return code == CURLE_OK ? HttpReply::Transfer::kWhole
-                          : HttpReply::Transfer::kBroken;
+Reply::Transfer TransferOf(CURLcode code, bool too_large) {
+  if (too_large) return Reply::Transfer::kTooLarge;
+  if (code == CURLE_OPERATION_TIMEDOUT) return Reply::Transfer::kTimedOut;
+  return code == CURLE_OK ? Reply::Transfer::kWhole : Reply::Transfer::kBroken;
 }
 
 }  // namespace
 
-HttpReply Exchange(const HttpRequest& request, std::stop_token stop) {
-  HttpReply reply;
+std::string Excerpt(const std::string& body) {
+  std::string text = body.substr(0, 200);
+  for (char& c : text) {
+    if (c < 0x20 || c > 0x7e) c = '?';
+  }
+  return text;
+}
+
+absl::Status StatusOf(const Reply& reply) {
+  switch (reply.transfer) {
+    case Reply::Transfer::kTooLarge:
+      return absl::DataLossError("the answer is larger than the limit");
+    case Reply::Transfer::kTimedOut:
+      return absl::DeadlineExceededError("no answer in time");
+    case Reply::Transfer::kBroken:
+      return absl::UnavailableError(reply.error);
+    case Reply::Transfer::kWhole:
+      break;
+  }
+  if (reply.status == 200) return absl::OkStatus();
+  const std::string what =
+      absl::StrCat("HTTP ", reply.status, ": ", Excerpt(reply.body));
+  if (reply.status == 408) return absl::DeadlineExceededError(what);
+  if (reply.status == 429) return absl::ResourceExhaustedError(what);
+  if (reply.status >= 500) return absl::UnavailableError(what);
+  return absl::FailedPreconditionError(what);
+}
+
+Reply Exchange(const Request& request, std::stop_token stop) {
+  Reply reply;
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(
       curl_easy_init(), curl_easy_cleanup);
   if (curl == nullptr) {
@@ -94,10 +122,10 @@ HttpReply Exchange(const HttpRequest& request, std::stop_token stop) {
   const CURLcode code = curl_easy_perform(handle);
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &reply.status);
   reply.transfer = TransferOf(code, sink.too_large);
-  if (reply.transfer == HttpReply::Transfer::kBroken) {
+  if (reply.transfer == Reply::Transfer::kBroken) {
     reply.error = curl_easy_strerror(code);
   }
   return reply;
 }
 
-}  // namespace mpo::judge
+}  // namespace mpo::http

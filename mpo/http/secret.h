@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace mpo::judge {
+namespace mpo::http {
 
 // A credential that cannot be printed, compared or converted by accident; only
 // `Reveal` gives it out. Copyable; immutable, so thread-safe.
@@ -30,4 +30,4 @@ class Secret {
 // content.
 absl::StatusOr<Secret> ReadSecretFile(const std::filesystem::path& path);
 
-}  // namespace mpo::judge
+}  // namespace mpo::http
