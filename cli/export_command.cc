@@ -11,6 +11,7 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/config/run_config.h"
+#include "mpo/model/companion_files.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 
@@ -129,12 +130,7 @@ absl::Status Export(const ExportOptions& options) {
       MPO_RETURN_IF_ERROR(CopyFile(source.weights / "model.safetensors",
                                    output / "model.safetensors"));
     }
-    for (const char* name :
-         {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-          "special_tokens_map.json", "generation_config.json"}) {
-      if (fs::exists(source.model / name))
-        MPO_RETURN_IF_ERROR(CopyFile(source.model / name, output / name));
-    }
+    MPO_RETURN_IF_ERROR(model::CopyCompanionFiles(source.model, output));
   }
   std::printf("%s of %s, %s: written to %s\n",
               options.adapter_only ? "adapter" : "merged model",

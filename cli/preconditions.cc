@@ -18,6 +18,7 @@
 #include "mpo/text/prompt_renderer.h"
 #include "mpo/text/tokenizer.h"
 #include "services/orchestrator/run_options.h"
+#include "services/policy_learner/inference_engine.h"
 #include "services/policy_learner/trainer_options_from.h"
 
 namespace mpo::cli {
@@ -181,6 +182,7 @@ std::vector<std::string> FindProblems(const RunConfig& config) {
           CheckReference(reference, config.policy().model()));
   }
   check("learner", policy_learner::TrainerOptionsFrom(config).status());
+  check("learner", policy_learner::EnginesFrom(config.learner()).status());
   check("generation", model::ParsePlacement(config.generation().dtype(),
                                             config.generation().device())
                           .status());

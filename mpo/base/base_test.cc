@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <latch>
 #include <thread>
+#include <vector>
 
 #include "mpo/base/bounded_queue.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/digest.h"
 #include "mpo/base/file.h"
+#include "mpo/base/parallel.h"
 #include "mpo/base/status_macros.h"
 
 namespace mpo {
@@ -107,6 +111,23 @@ TEST_CASE("WriteFileAtomically into a missing directory changes nothing") {
 
 TEST_CASE("FreeBytes asks the nearest directory that exists") {
   CHECK(FreeBytes("/tmp/not/yet/made").value() > 0);
+}
+
+TEST_CASE(
+    "ParallelFor does each piece of work once, on any number of threads") {
+  for (const int threads : {0, 1, 2, 7}) {
+    std::vector<std::atomic<int>> done(5);
+    ParallelFor(done.size(), threads, [&](size_t i) { ++done[i]; });
+    for (const auto& count : done) CHECK(count == 1);
+  }
+  ParallelFor(0, 4, [](size_t) { FAIL("there is nothing to do"); });
+}
+
+TEST_CASE("ParallelFor works on several threads at a time") {
+  // Neither can end before both have begun.
+  std::latch both(2);
+  ParallelFor(2, 2, [&](size_t) { both.arrive_and_wait(); });
+  CHECK(both.try_wait());
 }
 
 TEST_CASE("MPO_ASSIGN_OR_RETURN hands the first error up") {

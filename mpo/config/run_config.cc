@@ -53,6 +53,8 @@ class Reader {
  private:
   void ReadField(const YAML::Node& node, const std::string& path,
                  const FieldDescriptor& field, Message& message);
+  void ReadSections(const YAML::Node& node, const std::string& path,
+                    const FieldDescriptor& field, Message& message);
   void Complete(const YAML::Node& node, const std::string& path,
                 const std::set<std::string>& seen, Message& message);
   void Problem(const YAML::Node& node, const std::string& path,
@@ -116,6 +118,7 @@ void Reader::ReadField(const YAML::Node& node, const std::string& path,
                        const FieldDescriptor& field, Message& message) {
   const v1::Rule& rule = field.options().GetExtension(v1::rule);
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+    if (field.is_repeated()) return ReadSections(node, path, field, message);
     if (node.IsNull() && MayBeAbsent(field)) return;
     Read(node, path,
          *message.GetReflection()->MutableMessage(&message, &field));
@@ -145,6 +148,21 @@ void Reader::ReadField(const YAML::Node& node, const std::string& path,
   if (!problem.empty()) Problem(node, path, problem);
 }
 
+// A list of sections; nothing is an empty list.
+void Reader::ReadSections(const YAML::Node& node, const std::string& path,
+                          const FieldDescriptor& field, Message& message) {
+  if (node.IsNull()) return;
+  if (!node.IsSequence()) {
+    Problem(node, path, "expected a list of sections");
+    return;
+  }
+  int index = 0;
+  for (const YAML::Node& item : node) {
+    Read(item, absl::StrCat(path, "[", index++, "]"),
+         *message.GetReflection()->AddMessage(&message, &field));
+  }
+}
+
 // What a key is when the file does not give it.
 const std::string& DefaultOf(const v1::Rule& rule, const Message& section) {
   const FieldDescriptor* preset =
@@ -166,7 +184,7 @@ void Reader::Complete(const YAML::Node& node, const std::string& path,
     const v1::Rule& rule = field.options().GetExtension(v1::rule);
     const std::string child = Child(path, field.name());
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      if (MayBeAbsent(field)) continue;
+      if (MayBeAbsent(field) || field.is_repeated()) continue;
       Read(YAML::Node(YAML::NodeType::Undefined), child,
            *message.GetReflection()->MutableMessage(&message, &field));
     } else if (rule.required()) {
@@ -213,7 +231,16 @@ void Emit(const Message& message, int depth, std::string& yaml) {
   const std::string indent(static_cast<size_t>(depth) * 2, ' ');
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
+        field.is_repeated()) {
+      const int size = reflection.FieldSize(message, &field);
+      if (size > 0) absl::StrAppend(&yaml, indent, field.name(), ":\n");
+      for (int k = 0; k < size; ++k) {
+        absl::StrAppend(&yaml, indent, "  -\n");
+        Emit(reflection.GetRepeatedMessage(message, &field, k), depth + 2,
+             yaml);
+      }
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       if (!reflection.HasField(message, &field)) continue;
       absl::StrAppend(&yaml, indent, field.name(), ":\n");
       Emit(reflection.GetMessage(message, &field), depth + 1, yaml);
@@ -236,6 +263,7 @@ v1::RunConfig Decisive(v1::RunConfig config) {
   config.clear_mesh();
   config.mutable_run()->clear_dir();
   config.mutable_learner()->clear_ranks();
+  config.mutable_learner()->clear_engines();
   return config;
 }
 

@@ -38,7 +38,7 @@ absl::StatusOr<LoadedConfig> ParseRunConfig(
 std::string ToYaml(const v1::RunConfig& config);
 
 // SHA-256 of what decides a run's result: everything but `mesh`, `run.dir` and
-// `learner.ranks`.
+// `learner.ranks` and `learner.engines`.
 std::string Sha256Of(const v1::RunConfig& config);
 
 // What differs between two configurations of different Sha256Of, as

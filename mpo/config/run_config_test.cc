@@ -155,6 +155,48 @@ TEST_CASE("ToYaml reads back to an equal configuration", "[config]") {
   CHECK(google::protobuf::util::MessageDifferencer::Equals(config, again));
 }
 
+TEST_CASE("ParseRunConfig reads a list of sections", "[config]") {
+  const std::string yaml =
+      std::string(kLeast) +
+      "learner:\n"
+      "  engines:\n"
+      "    - {kind: sglang, url: 'http://a:1', directory: d}\n"
+      "    - kind: directory\n"
+      "      directory: e\n"
+      "      every: 5\n";
+  const v1::RunConfig config = Good(yaml);
+  REQUIRE(config.learner().engines_size() == 2);
+  CHECK(config.learner().engines(0).url() == "http://a:1");
+  CHECK(config.learner().engines(0).every() == 1);
+  CHECK(config.learner().engines(0).kept() == 2);
+  CHECK(config.learner().engines(1).every() == 5);
+  const v1::RunConfig again = Good(ToYaml(config));
+  CHECK(google::protobuf::util::MessageDifferencer::Equals(config, again));
+  // They decide nothing about the result.
+  CHECK(Sha256Of(config) == Sha256Of(Good(kLeast)));
+  CHECK(Good(kLeast, {"learner.engines=null"}).learner().engines_size() == 0);
+  CHECK(Good(kLeast, {"learner.engines=[{kind: directory, directory: d}]"})
+            .learner()
+            .engines_size() == 1);
+}
+
+TEST_CASE("ParseRunConfig names the item of a list that is wrong", "[config]") {
+  const std::string problems =
+      Problems(std::string(kLeast) +
+               "learner:\n"
+               "  engines:\n"
+               "    - {kind: directory, directory: d}\n"
+               "    - {kind: other, every: 0, port: 1}\n");
+  CHECK_THAT(problems, Contains("a.yaml:9: learner.engines[1].kind: expected "
+                                "one of sglang, vllm, directory"));
+  CHECK_THAT(problems, Contains("learner.engines[1].every: expected at least"));
+  CHECK_THAT(problems, Contains("learner.engines[1].port: unknown key"));
+  CHECK_THAT(problems,
+             Contains("learner.engines[1].directory: expected a value"));
+  CHECK_THAT(Problems(kLeast, {"learner.engines={kind: directory}"}),
+             Contains("expected a list of sections"));
+}
+
 TEST_CASE("Sha256Of ignores where the run lives and on how many ranks",
           "[config]") {
   const v1::RunConfig config = Good(kLeast);

@@ -336,6 +336,34 @@ TEST_CASE("FromTensors names what is missing, unexpected or misshapen",
   expect(wrong, "expected shape [61, 32], found [3, 3]");
 }
 
+TEST_CASE("FromTensors lies on the tensors' memory where it may", "[model]") {
+  const auto memory =
+      GENERATE(LanguageModel::Memory::kShared, LanguageModel::Memory::kCopied);
+  const bool shared = memory == LanguageModel::Memory::kShared;
+  const auto model = LoadTiny("tiny_llama");
+  auto state = model->StateDict();
+  // One matrix is in pieces, so that its fused one cannot be a view.
+  for (auto& named : state) {
+    if (named.name == "model.layers.1.self_attn.k_proj.weight")
+      named.tensor = named.tensor.clone();
+  }
+  const auto made =
+      LanguageModel::FromTensors(model->config(), state, {}, memory);
+  REQUIRE(made.ok());
+  CHECK(*(*made)->Digest() == *model->Digest());
+  const auto on_it = [](const at::Tensor& a, const at::Tensor& b) {
+    return a.const_data_ptr() == b.const_data_ptr();
+  };
+  CHECK(on_it((*made)->embedding(), model->embedding()) == shared);
+  CHECK(on_it((*made)->layer(0).qkv, model->layer(0).qkv) == shared);
+  CHECK(on_it((*made)->layer(1).gate_up, model->layer(1).gate_up) == shared);
+  CHECK_FALSE(on_it((*made)->layer(1).qkv, model->layer(1).qkv));
+  const auto half = LanguageModel::FromTensors(
+      model->config(), state, {.dtype = at::kBFloat16}, memory);
+  REQUIRE(half.ok());
+  CHECK((*half)->dtype() == at::kBFloat16);
+}
+
 TEST_CASE(
     "Random makes the same weights for a seed and other weights for another",
     "[model]") {

@@ -95,6 +95,43 @@ absl::Status Fill(const LanguageModel& model,
   return absl::OkStatus();
 }
 
+// Rows of a fused matrix that have a name of their own.
+struct Part {
+  std::string name;
+  int64_t rows;  // -1 = all.
+};
+
+std::vector<Part> PartsOf(const std::string& name, const ModelConfig& c) {
+  const auto renamed = [&](const std::string& fused, const std::string& part) {
+    std::string own = name;
+    return own.replace(own.find(fused), fused.size(), part);
+  };
+  if (absl::StrContains(name, "qkv_proj")) {
+    return {{renamed("qkv_proj", "q_proj"), c.q_size()},
+            {renamed("qkv_proj", "k_proj"), c.kv_size()},
+            {renamed("qkv_proj", "v_proj"), c.kv_size()}};
+  }
+  if (absl::StrContains(name, "gate_up_proj")) {
+    return {{renamed("gate_up_proj", "gate_proj"), c.intermediate_size},
+            {renamed("gate_up_proj", "up_proj"), c.intermediate_size}};
+  }
+  return {{name, -1}};
+}
+
+// Whether `parts` lie behind each other as the rows of `whole` would.
+bool InOnePiece(const std::vector<at::Tensor>& parts, const at::Tensor& whole) {
+  int64_t next = parts[0].storage_offset();
+  for (const at::Tensor& part : parts) {
+    if (part.scalar_type() != whole.scalar_type() ||
+        part.device() != whole.device() || !part.is_contiguous() ||
+        !part.is_alias_of(parts[0]) || part.storage_offset() != next) {
+      return false;
+    }
+    next += part.numel();
+  }
+  return true;
+}
+
 }  // namespace
 
 void LanguageModel::Allocate(const LoadOptions& options) {
@@ -142,7 +179,7 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> LanguageModel::Load(
 
 absl::StatusOr<std::shared_ptr<const LanguageModel>> LanguageModel::FromTensors(
     const ModelConfig& config, const std::vector<NamedTensor>& tensors,
-    const LoadOptions& options) {
+    const LoadOptions& options, Memory memory) {
   MPO_RETURN_IF_ERROR(Validate(config));
   std::shared_ptr<LanguageModel> model(new LanguageModel(config));
   MPO_RETURN_IF_ERROR(
@@ -153,22 +190,36 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> LanguageModel::FromTensors(
     names.insert(named.name);
     sources[named.name] = named.tensor;
   }
-  auto read = [&](const std::string& name,
-                  const at::Tensor& target) -> absl::Status {
+  auto check = [&](const std::string& name,
+                   const at::Tensor& target) -> absl::Status {
     const at::Tensor& source = sources.at(name);
-    if (source.sizes() != target.sizes()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor '", name, "': expected shape ",
-                       tensor::ShapeString(target.sizes()), ", found ",
-                       tensor::ShapeString(source.sizes())));
-    }
-    return CatchTorch("copy weights", [&] {
-      at::NoGradGuard no_grad;
-      at::Tensor writable = target;
-      writable.copy_(source);
-    });
+    if (source.sizes() == target.sizes()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor '", name, "': expected shape ",
+                     tensor::ShapeString(target.sizes()), ", found ",
+                     tensor::ShapeString(source.sizes())));
   };
-  MPO_RETURN_IF_ERROR(Fill(*model, names, read, "weights"));
+  MPO_RETURN_IF_ERROR(Fill(*model, names, check, "weights"));
+  MPO_RETURN_IF_ERROR(CatchTorch("copy weights", [&] {
+    at::NoGradGuard no_grad;
+    for (auto& [name, slot] : model->Slots()) {
+      std::vector<at::Tensor> parts;
+      for (const Part& part : PartsOf(name, config)) {
+        parts.push_back(sources.at(part.name));
+      }
+      if (memory == Memory::kShared && InOnePiece(parts, *slot)) {
+        *slot = parts[0].as_strided(slot->sizes(), slot->strides(),
+                                    parts[0].storage_offset());
+        continue;
+      }
+      int64_t row = 0;
+      for (const at::Tensor& part : parts) {
+        slot->narrow(0, row, part.size(0)).copy_(part);
+        row += part.size(0);
+      }
+    }
+    if (config.tie_embeddings) model->head_ = model->embedding_;
+  }));
   return std::shared_ptr<const LanguageModel>(std::move(model));
 }
 
@@ -211,52 +262,50 @@ absl::StatusOr<std::shared_ptr<LanguageModel>> LanguageModel::TrainableCopy()
   return copy;
 }
 
-std::vector<NamedTensor> LanguageModel::Parameters() const {
-  std::vector<NamedTensor> all = {{"model.embed_tokens.weight", embedding_}};
+std::vector<std::pair<std::string, at::Tensor*>> LanguageModel::Slots() {
+  std::vector<std::pair<std::string, at::Tensor*>> all = {
+      {"model.embed_tokens.weight", &embedding_}};
   for (int64_t i = 0; i < config_.layers; ++i) {
-    const LayerWeights& layer = layers_[i];
+    LayerWeights& layer = layers_[i];
     const std::string prefix = absl::StrCat("model.layers.", i, ".");
-    all.push_back({prefix + "input_layernorm.weight", layer.input_norm});
-    all.push_back({prefix + "self_attn.qkv_proj.weight", layer.qkv});
-    if (layer.qkv_bias.defined())
-      all.push_back({prefix + "self_attn.qkv_proj.bias", layer.qkv_bias});
-    if (layer.q_norm.defined()) {
-      all.push_back({prefix + "self_attn.q_norm.weight", layer.q_norm});
-      all.push_back({prefix + "self_attn.k_norm.weight", layer.k_norm});
-    }
-    all.push_back({prefix + "self_attn.o_proj.weight", layer.o});
-    all.push_back(
-        {prefix + "post_attention_layernorm.weight", layer.post_norm});
-    all.push_back({prefix + "mlp.gate_up_proj.weight", layer.gate_up});
-    all.push_back({prefix + "mlp.down_proj.weight", layer.down});
+    const auto add = [&](const char* name, at::Tensor& tensor) {
+      if (tensor.defined()) all.emplace_back(prefix + name, &tensor);
+    };
+    add("input_layernorm.weight", layer.input_norm);
+    add("self_attn.qkv_proj.weight", layer.qkv);
+    add("self_attn.qkv_proj.bias", layer.qkv_bias);
+    add("self_attn.q_norm.weight", layer.q_norm);
+    add("self_attn.k_norm.weight", layer.k_norm);
+    add("self_attn.o_proj.weight", layer.o);
+    add("post_attention_layernorm.weight", layer.post_norm);
+    add("mlp.gate_up_proj.weight", layer.gate_up);
+    add("mlp.down_proj.weight", layer.down);
   }
-  all.push_back({"model.norm.weight", final_norm_});
-  if (!config_.tie_embeddings) all.push_back({"lm_head.weight", head_});
+  all.emplace_back("model.norm.weight", &final_norm_);
+  if (!config_.tie_embeddings) all.emplace_back("lm_head.weight", &head_);
+  return all;
+}
+
+std::vector<NamedTensor> LanguageModel::Parameters() const {
+  std::vector<NamedTensor> all;
+  // The tensors are handles; nothing is changed through them here.
+  for (const auto& [name, slot] : const_cast<LanguageModel*>(this)->Slots()) {
+    all.push_back({name, *slot});
+  }
   return all;
 }
 
 std::vector<NamedTensor> LanguageModel::StateDict() const {
   std::vector<NamedTensor> all;
-  const int64_t q = config_.q_size();
-  const int64_t kv = config_.kv_size();
-  const int64_t ff = config_.intermediate_size;
   for (const NamedTensor& named : Parameters()) {
     const at::Tensor tensor = named.tensor.detach();
-    auto split = [&](const std::string& fused, const std::string& part,
-                     int64_t begin, int64_t size) {
-      std::string name = named.name;
-      name.replace(name.find(fused), fused.size(), part);
-      all.push_back({std::move(name), tensor.narrow(0, begin, size)});
-    };
-    if (absl::StrContains(named.name, "qkv_proj")) {
-      split("qkv_proj", "q_proj", 0, q);
-      split("qkv_proj", "k_proj", q, kv);
-      split("qkv_proj", "v_proj", q + kv, kv);
-    } else if (absl::StrContains(named.name, "gate_up_proj")) {
-      split("gate_up_proj", "gate_proj", 0, ff);
-      split("gate_up_proj", "up_proj", ff, ff);
-    } else {
-      all.push_back({named.name, tensor});
+    int64_t row = 0;
+    for (const Part& part : PartsOf(named.name, config_)) {
+      const int64_t rows = part.rows < 0 ? tensor.size(0) : part.rows;
+      all.push_back({part.name, rows == tensor.size(0)
+                                    ? tensor
+                                    : tensor.narrow(0, row, rows)});
+      row += rows;
     }
   }
   return all;

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -49,11 +50,16 @@ class LanguageModel {
   static absl::StatusOr<std::shared_ptr<const LanguageModel>> Load(
       const std::filesystem::path& directory, const LoadOptions& options = {});
 
-  // From tensors named as in Hugging Face files. INVALID_ARGUMENT as Load.
+  // From tensors named as in Hugging Face files. With kShared the model lies on
+  // their memory wherever dtype and device are those of `options` and the parts
+  // of a fused matrix follow each other in one storage; the rest is copied. The
+  // tensors must not change as long as the model lives then. INVALID_ARGUMENT
+  // as Load.
+  enum class Memory { kCopied, kShared };
   static absl::StatusOr<std::shared_ptr<const LanguageModel>> FromTensors(
       const ModelConfig& config,
       const std::vector<tensor::NamedTensor>& tensors,
-      const LoadOptions& options = {});
+      const LoadOptions& options = {}, Memory memory = Memory::kCopied);
 
   // Matrices N(0, initializer_range), norms 1, biases 0; the same weights for
   // the same seed on every machine. INVALID_ARGUMENT for a bad configuration.
@@ -95,6 +101,8 @@ class LanguageModel {
  private:
   explicit LanguageModel(ModelConfig config) : config_(std::move(config)) {}
   void Allocate(const LoadOptions& options);
+  // Every weight tensor once, under its name in the fused layout.
+  std::vector<std::pair<std::string, at::Tensor*>> Slots();
 
   ModelConfig config_;
   at::Tensor embedding_;

@@ -15,17 +15,17 @@
 namespace mpo::tensor {
 namespace {
 
-absl::StatusOr<at::Tensor> OnCpu(const at::Tensor& tensor) {
-  return CatchTorch("copy tensor to the CPU",
-                    [&] { return tensor.detach().to(at::kCPU).contiguous(); });
-}
-
 std::string_view View(const at::Tensor& contiguous) {
   return {static_cast<const char*>(contiguous.const_data_ptr()),
           contiguous.nbytes()};
 }
 
 }  // namespace
+
+absl::StatusOr<at::Tensor> OnCpu(const at::Tensor& tensor) {
+  return CatchTorch("copy tensor to the CPU",
+                    [&] { return tensor.detach().to(at::kCPU).contiguous(); });
+}
 
 std::string ShapeString(at::IntArrayRef shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");

@@ -25,6 +25,10 @@ struct TensorBytes {
   std::string bytes;
 };
 
+// The tensor itself, without its gradient, where its elements lie row-major on
+// the CPU already; else a copy that does.
+absl::StatusOr<at::Tensor> OnCpu(const at::Tensor& tensor);
+
 // Copies the elements of a tensor (any device, any strides).
 // INVALID_ARGUMENT for a dtype that has no name.
 absl::StatusOr<TensorBytes> Encode(const at::Tensor& tensor);

@@ -2,10 +2,12 @@
 #include <torch/torch.h>
 
 #include <catch2/catch.hpp>
+#include <limits>
 #include <new>
 
 #include "mpo/tensor/codec.h"
 #include "mpo/tensor/dtype.h"
+#include "mpo/tensor/finite.h"
 #include "mpo/tensor/threads.h"
 #include "mpo/tensor/torch_errors.h"
 
@@ -25,6 +27,34 @@ TEST_CASE("Encode then Decode returns the same tensor for every dtype",
     REQUIRE(back.ok());
     CHECK(at::equal(*back, tensor));
   }
+}
+
+TEST_CASE("CheckFinite finds one bad value among many", "[tensor]") {
+  const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(),
+                              std::numeric_limits<double>::infinity(),
+                              -std::numeric_limits<double>::infinity());
+  const at::ScalarType type =
+      GENERATE(at::kHalf, at::kBFloat16, at::kFloat, at::kDouble);
+  // Larger than one piece of the search, and not contiguous.
+  std::vector<NamedTensor> tensors = {
+      {"small", at::ones({3}, type)},
+      {"large", at::full({1000, 700}, -0.5, type).t()},
+      {"counts", at::full({5}, INT64_MAX, at::kLong)},
+      {"empty", at::zeros({0}, type)}};
+  CHECK(CheckFinite(tensors).ok());
+  tensors[1].tensor[699][999] = bad;
+  const absl::Status status = CheckFinite(tensors);
+  CHECK(absl::IsDataLoss(status));
+  CHECK_THAT(std::string(status.message()), Catch::Contains("\"large\""));
+  tensors[0].tensor[2] = bad;
+  CHECK_THAT(std::string(CheckFinite(tensors).message()),
+             Catch::Contains("\"small\""));
+}
+
+TEST_CASE("The largest finite values are finite", "[tensor]") {
+  CHECK(CheckFinite({{"float", at::full({9}, 3.4e38, at::kFloat)},
+                     {"half", at::full({9}, -65504, at::kHalf)}})
+            .ok());
 }
 
 TEST_CASE("Decode refuses what does not fit", "[tensor]") {

@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/weights/assembler.h"
 
+#include <ATen/ATen.h>
+
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/digest.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/tensor/threads.h"
+#include "mpo/tensor/torch_errors.h"
+#include "mpo/weights/staging.h"
 
 namespace mpo::weights {
 
 Assembler::Assembler(Manifest manifest)
-    : manifest_(std::move(manifest)), staged_(manifest_.tensors.size()) {}
+    : manifest_(std::move(manifest)),
+      layout_(LayoutOf(manifest_)),
+      staged_(manifest_.tensors.size()) {}
 
 absl::StatusOr<Assembler> Assembler::Create(Manifest manifest,
                                             int64_t max_bytes) {
@@ -44,7 +52,7 @@ absl::Status Assembler::Check(const Chunk& chunk) const {
     return absl::InvalidArgumentError(absl::StrCat(
         where, ": ", size, " bytes reach past the tensor's ", entry.bytes));
   }
-  const auto have = static_cast<int64_t>(staged_[chunk.tensor].size());
+  const int64_t have = staged_[chunk.tensor];
   if (chunk.offset != have) {
     return absl::DataLossError(absl::StrCat(
         where, chunk.offset < have ? ": overlaps" : ": leaves a hole",
@@ -66,10 +74,23 @@ absl::Status Assembler::Add(const Chunk& chunk) {
     failed_ = true;
     return status;
   }
-  std::string& staged = staged_[chunk.tensor];
-  staged.append(chunk.data);
+  if (!block_.defined()) {
+    MPO_RETURN_IF_ERROR(Allocate());
+  }
+  std::memcpy(static_cast<char*>(block_.mutable_data_ptr()) +
+                  layout_.offsets[chunk.tensor] + chunk.offset,
+              chunk.data.data(), chunk.data.size());
+  staged_[chunk.tensor] += static_cast<int64_t>(chunk.data.size());
   ++chunks_;
   return absl::OkStatus();
+}
+
+absl::Status Assembler::Allocate() {
+  const absl::Status allocated = tensor::CatchTorch("allocate weights", [&] {
+    block_ = at::empty({layout_.bytes}, at::kByte);
+  });
+  failed_ = !allocated.ok();
+  return allocated;
 }
 
 absl::StatusOr<std::vector<tensor::NamedTensor>> Assembler::Commit(
@@ -86,27 +107,17 @@ absl::StatusOr<std::vector<tensor::NamedTensor>> Assembler::Commit(
                      " and ", chunks, " chunks"));
   }
   for (size_t i = 0; i < staged_.size(); ++i) {
-    const TensorEntry& entry = manifest_.tensors[i];
-    const auto have = static_cast<int64_t>(staged_[i].size());
-    const std::string where = Where(static_cast<int>(i), have);
-    if (have != entry.bytes) {
-      return absl::DataLossError(absl::StrCat(
-          where, ": commit before complete, ", entry.bytes, " bytes expected"));
-    }
-    if (const std::string sha = Sha256Hex(staged_[i]); sha != entry.sha256) {
-      return absl::DataLossError(absl::StrCat(
-          where, ": SHA-256 is ", sha, ", the manifest says ", entry.sha256));
-    }
+    if (staged_[i] == manifest_.tensors[i].bytes) continue;
+    return absl::DataLossError(absl::StrCat(
+        Where(static_cast<int>(i), staged_[i]), ": commit before complete, ",
+        manifest_.tensors[i].bytes, " bytes expected"));
   }
-  std::vector<tensor::NamedTensor> tensors;
-  for (size_t i = 0; i < staged_.size(); ++i) {
-    const TensorEntry& entry = manifest_.tensors[i];
-    MPO_ASSIGN_OR_RETURN(at::Tensor value,
-                         tensor::Decode(entry.dtype, entry.shape, staged_[i]));
-    staged_[i] = std::string();
-    tensors.push_back({entry.name, std::move(value)});
-  }
-  return tensors;
+  // A version whose tensors are all empty has no chunk.
+  if (!block_.defined()) MPO_RETURN_IF_ERROR(Allocate());
+  MPO_RETURN_IF_ERROR(VerifyDigests(
+      manifest_, static_cast<const char*>(block_.const_data_ptr()),
+      tensor::Threads()));
+  return ViewsOf(manifest_, std::exchange(block_, at::Tensor()));
 }
 
 }  // namespace mpo::weights

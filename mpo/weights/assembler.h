@@ -26,9 +26,11 @@ class Assembler {
   // Chunks of one tensor must come in order; tensors may be interleaved.
   // DATA_LOSS: checksum, overlap or hole. INVALID_ARGUMENT: a tensor index or
   // offset out of range, an empty chunk or one of more than kChunkBytes.
+  // RESOURCE_EXHAUSTED: no memory for the version.
   absl::Status Add(const Chunk& chunk);
 
-  // Verifies the commit record and every digest. Call once.
+  // Verifies the commit record and every digest, on tensor::Threads() threads.
+  // The tensors are views of one block. Call once.
   // DATA_LOSS: bytes missing, another digest. INVALID_ARGUMENT: the commit
   // names another version or another number of chunks than came.
   absl::StatusOr<std::vector<tensor::NamedTensor>> Commit(PolicyVersion version,
@@ -39,11 +41,14 @@ class Assembler {
  private:
   explicit Assembler(Manifest manifest);
   absl::Status Check(const Chunk& chunk) const;
+  absl::Status Allocate();
   // "version 3, tensor 'a', offset 12".
   std::string Where(int index, int64_t offset) const;
 
   Manifest manifest_;
-  std::vector<std::string> staged_;  // One string a tensor.
+  Layout layout_;
+  at::Tensor block_;             // Undefined until the first chunk.
+  std::vector<int64_t> staged_;  // Bytes that have come, of each tensor.
   int chunks_ = 0;
   bool failed_ = false;
 };

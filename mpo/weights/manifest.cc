@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpo/weights/manifest.h"
 
+#include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -37,6 +39,28 @@ absl::Status ValidateEntry(const TensorEntry& entry, const std::string& where) {
 }
 
 }  // namespace
+
+Layout LayoutOf(const Manifest& manifest) {
+  const auto aligned = [](int64_t bytes) {
+    return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  };
+  Layout layout;
+  for (const TensorEntry& entry : manifest.tensors) {
+    layout.offsets.push_back(layout.bytes);
+    layout.bytes += aligned(entry.bytes);
+  }
+  layout.bytes = std::max(layout.bytes, kTensorAlignment);
+  return layout;
+}
+
+std::vector<size_t> LargestFirst(const Manifest& manifest) {
+  std::vector<size_t> order(manifest.tensors.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return manifest.tensors[a].bytes > manifest.tensors[b].bytes;
+  });
+  return order;
+}
 
 absl::Status ValidateManifest(const Manifest& manifest, int64_t max_bytes) {
   const std::string version = absl::StrCat("version ", manifest.version);

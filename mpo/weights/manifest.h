@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -33,6 +34,21 @@ struct Manifest {
   int64_t total_bytes = 0;
   bool operator==(const Manifest&) const = default;
 };
+
+// Where the tensors of a version lie in one block of memory: in the manifest's
+// order, each at the next multiple of kTensorAlignment.
+struct Layout {
+  std::vector<int64_t> offsets;
+  int64_t bytes = 0;  // Of the block; at least kTensorAlignment.
+};
+inline constexpr int64_t kTensorAlignment = 64;
+
+// Of a manifest that is valid.
+Layout LayoutOf(const Manifest& manifest);
+
+// Indices of the manifest's tensors, the largest first: the order in which
+// several threads are done soonest.
+std::vector<size_t> LargestFirst(const Manifest& manifest);
 
 // A piece of a tensor. `data` is borrowed.
 struct Chunk {

@@ -8,6 +8,7 @@
 #include "mpo/base/digest.h"
 #include "mpo/weights/assembler.h"
 #include "mpo/weights/published_weights.h"
+#include "mpo/weights/staging.h"
 
 namespace mpo::weights {
 namespace {
@@ -128,6 +129,100 @@ TEST_CASE("The assembler refuses what is not the announced weights",
   // Nothing can be had afterwards.
   CHECK_FALSE(assembler->Add(published->chunk(2)).ok());
   CHECK_FALSE(assembler->Commit(7, 2).ok());
+}
+
+std::vector<tensor::NamedTensor> Shared(
+    std::shared_ptr<const PublishedWeights>& published, int threads) {
+  published = *PublishedWeights::Create(7, "adapter", "{}", Tensors(),
+                                        {.share = true, .threads = threads});
+  REQUIRE(published->sharing().ok());
+  REQUIRE(published->offer().has_value());
+  auto map = MemoryMap::Open(*published->offer());
+  REQUIRE(map.ok());
+  auto tensors = TensorsOf(*std::move(map), published->manifest(), threads);
+  REQUIRE(tensors.ok());
+  return *std::move(tensors);
+}
+
+TEST_CASE("Weights come out of a memory file as they went in", "[weights]") {
+  std::shared_ptr<const PublishedWeights> published;
+  const auto tensors = Shared(published, GENERATE(1, 3));
+  CHECK(published->manifest() == Publish()->manifest());
+  CHECK(published->sha256() == Publish()->sha256());
+  const auto expected = Tensors();
+  REQUIRE(tensors.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK(tensors[i].name == expected[i].name);
+    CHECK(at::equal(tensors[i].tensor, expected[i].tensor));
+    CHECK(tensors[i].tensor.dtype() == expected[i].tensor.dtype());
+  }
+  // The same version can be had in chunks too.
+  auto assembler = Assembler::Create(published->manifest());
+  for (int i = 0; i < published->chunk_count(); ++i) {
+    REQUIRE(assembler->Add(published->chunk(i)).ok());
+  }
+  CHECK(at::equal((*assembler->Commit(7, published->chunk_count()))[1].tensor,
+                  expected[1].tensor));
+}
+
+TEST_CASE("Tensors of a version that was replaced stay readable", "[weights]") {
+  std::shared_ptr<const PublishedWeights> published;
+  const auto tensors = Shared(published, 1);
+  const MemoryOffer offer = *published->offer();
+  published.reset();
+  CHECK(at::equal(tensors[1].tensor, Tensors()[1].tensor));
+  CHECK(absl::IsFailedPrecondition(MemoryMap::Open(offer).status()));
+}
+
+TEST_CASE("A memory file that is not the manifest's is refused", "[weights]") {
+  const auto published =
+      *PublishedWeights::Create(7, "adapter", "{}", Tensors(), {.share = true});
+  const auto map = *MemoryMap::Open(*published->offer());
+  Manifest manifest = published->manifest();
+  SECTION("another digest") {
+    manifest.tensors[1].sha256 = std::string(64, 'a');
+    const auto tensors = TensorsOf(map, manifest, 2);
+    CHECK(absl::IsDataLoss(tensors.status()));
+    CHECK_THAT(Message(tensors.status()),
+               Contains("version 7, tensor 'large', offset 2800000: SHA-256"));
+  }
+  SECTION("another size") {
+    manifest.tensors.pop_back();
+    CHECK(absl::IsFailedPrecondition(TensorsOf(map, manifest, 2).status()));
+  }
+}
+
+TEST_CASE("The tensors of a published version outlive its name", "[weights]") {
+  const bool share = GENERATE(false, true);
+  auto tensors = PublishedWeights::Tensors(*PublishedWeights::Create(
+      7, "adapter", "{}", Tensors(), {.share = share}));
+  REQUIRE(tensors.ok());
+  const auto expected = Tensors();
+  REQUIRE(tensors->size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK((*tensors)[i].name == expected[i].name);
+    CHECK(at::equal((*tensors)[i].tensor, expected[i].tensor));
+  }
+}
+
+TEST_CASE("Weights that nobody asked to share are in no memory file",
+          "[weights]") {
+  const auto published = Publish();
+  CHECK_FALSE(published->offer().has_value());
+  CHECK(published->sharing().ok());
+}
+
+TEST_CASE("Tensors lie behind each other at multiples of 64 bytes",
+          "[weights]") {
+  const Layout layout = LayoutOf(Publish()->manifest());
+  CHECK(layout.offsets ==
+        std::vector<int64_t>{0, 64, 64 + 2800000, 64 + 2800000, 128 + 2800000});
+  CHECK(layout.bytes == 192 + 2800000);
+  Manifest empty;
+  empty.tensors.resize(1);
+  CHECK(LayoutOf(empty).bytes == 64);
+  CHECK(LargestFirst(Publish()->manifest()) ==
+        std::vector<size_t>{1, 0, 4, 3, 2});
 }
 
 TEST_CASE("A manifest that contradicts itself is refused", "[weights]") {

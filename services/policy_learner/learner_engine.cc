@@ -129,7 +129,8 @@ absl::Status LearnerEngine::TrainAll(std::stop_token stop) {
     if (stop.stop_requested()) break;
     if (!keys.has_value()) {
       logging::Info("no step is left", {{"step", step_}});
-      break;
+      if (options_.engines == nullptr) break;
+      return options_.engines->Finish(stop);
     }
     MPO_RETURN_IF_ERROR(TrainStep(step_ + 1, *keys, stop));
     ServeCheckpointRequests();
@@ -261,10 +262,14 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
 absl::Status LearnerEngine::Publish() {
   const absl::Time began = clock_.Steady();
   const PolicyModel& model = trainer_->model();
-  MPO_ASSIGN_OR_RETURN(
-      auto published,
-      weights::PublishedWeights::Create(
-          step_, model.kind(), model.adapter_config(), model.Weights()));
+  MPO_ASSIGN_OR_RETURN(auto published,
+                       weights::PublishedWeights::Create(
+                           step_, model.kind(), model.adapter_config(),
+                           model.Weights(), {.share = options_.share_weights}));
+  if (!published->sharing().ok() && !std::exchange(told_unshared_, true)) {
+    logging::Warning("weights go over the network to all actors",
+                     {{"error", published->sharing()}});
+  }
   weights_sha256_ = published->sha256();
   PolicyVersion newest = 0;
   {
@@ -275,12 +280,13 @@ absl::Status LearnerEngine::Publish() {
   }
   MPO_RETURN_IF_ERROR(
       WriteFileAtomically(options_.version_file, absl::StrCat(newest)));
-  publisher_.Publish(std::move(published));
+  publisher_.Publish(published);
   metrics_.weights_version.Set(static_cast<double>(step_));
   metrics_.weights_published.Increment();
   metrics_.weights_publish_seconds.Observe(
       absl::ToDoubleSeconds(clock_.Steady() - began));
-  return absl::OkStatus();
+  if (options_.engines == nullptr) return absl::OkStatus();
+  return options_.engines->Push(published);
 }
 
 absl::Status LearnerEngine::Commit(std::stop_token stop) {

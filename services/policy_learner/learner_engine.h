@@ -17,6 +17,7 @@
 #include "mpo/base/clock.h"
 #include "mpo/base/mutex.h"
 #include "services/policy_learner/checkpoint_store.h"
+#include "services/policy_learner/engine_pusher.h"
 #include "services/policy_learner/learner_metrics.h"
 #include "services/policy_learner/policy_trainer.h"
 #include "services/policy_learner/rollout_spool.h"
@@ -49,6 +50,10 @@ class LearnerEngine {
     // Receives the rollouts of each step as step_<6 digits>.jsonl
     // (rollout_lines.h), for replays; empty = they are not recorded.
     std::filesystem::path record;
+    // Published weights lie in a memory file that actors of this host can map.
+    bool share_weights = false;
+    // Gets every version, where there is one; must outlive the engine.
+    EnginePusher* engines = nullptr;
     absl::Duration poll = absl::Seconds(10);        // Of AssignBatch.
     absl::Duration retry_pause = absl::Seconds(1);  // When it is unavailable.
     // Rollouts arrive before their batch is assigned; after that long they are
@@ -73,7 +78,8 @@ class LearnerEngine {
   // before Start.
   absl::Status Restore();
   // Starts the loop. `on_end` is called from it once: OK when no step is left,
-  // else why training stopped. After the end weights are still served.
+  // else why training stopped, a required inference engine that failed among
+  // them. After the end weights are still served.
   void Start(std::function<void(absl::Status)> on_end);
   // Ends the loop after the step in hand, with a checkpoint of it.
   void Stop();
@@ -120,6 +126,7 @@ class LearnerEngine {
   int64_t saved_step_ = 0;
   StepResult last_result_;  // Of step_; kept for committing it again.
   std::string weights_sha256_;
+  bool told_unshared_ = false;
 
   mutable Mutex mu_;
   CondVar changed_;

@@ -7,6 +7,7 @@
 #include <future>
 
 #include "absl/strings/str_cat.h"
+#include "services/policy_learner/engine_server.h"
 #include "services/policy_learner/toy_mesh.h"
 #include "tests/support/temporary_directory.h"
 
@@ -45,6 +46,62 @@ TEST_CASE("The engine trains, checkpoints, publishes and commits every step",
   CHECK(fs::exists(dir.path / "checkpoints" / "step_5" / "MANIFEST.json"));
   CHECK_FALSE(fs::exists(dir.path / "checkpoints" / "step_3"));
   CHECK(learner.engine->Limits().newest_version == kSteps);
+}
+
+std::unique_ptr<EnginePusher> Pusher(const InferenceEngine& engine,
+                                     LearnerMetrics& metrics) {
+  auto pusher =
+      EnginePusher::Create({engine}, "no_tokenizer", ToyTask::Model(), metrics);
+  INFO(pusher.status());
+  REQUIRE(pusher.ok());
+  return *std::move(pusher);
+}
+
+TEST_CASE("Every k-th version reaches an inference engine", "[learner]") {
+  const TemporaryDirectory dir, shared;
+  EngineServer server;
+  InferenceEngine engine{.kind = InferenceEngine::Kind::kSglang,
+                         .url = server.url(),
+                         .directory = shared.path,
+                         .every = kSteps,
+                         .required = true};
+  prometheus::Registry registry;
+  LearnerMetrics metrics(registry);
+  const auto pusher = Pusher(engine, metrics);
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options(), 1, {}, pusher.get());
+  learner.Start();
+  REQUIRE(learner.Wait().ok());
+  // Training ends only when the engine has the last version.
+  REQUIRE(server.calls().size() == 1);
+  CHECK_THAT(server.calls()[0].body,
+             Contains((shared.path / "step_5").string()));
+  CHECK(metrics.engine_pushes_loaded.Value() == 1);
+}
+
+TEST_CASE("Only an engine that is required ends the run when it fails",
+          "[learner]") {
+  const bool required = GENERATE(false, true);
+  const TemporaryDirectory dir, shared;
+  EngineServer server({{.status = 400, .body = "no such model"}});
+  InferenceEngine engine{.kind = InferenceEngine::Kind::kSglang,
+                         .url = server.url(),
+                         .directory = shared.path,
+                         .required = required};
+  prometheus::Registry registry;
+  LearnerMetrics metrics(registry);
+  const auto pusher = Pusher(engine, metrics);
+  ToyLearner learner(dir.path, kSteps, ToyTask::Options(), 1, {}, pusher.get());
+  learner.Start();
+  const absl::Status end = learner.Wait();
+  CHECK(end.ok() == !required);
+  CHECK(metrics.engine_pushes_failed.Value() >= 1);
+  if (!required) {
+    CHECK(learner.ledger->committed.size() == kSteps);
+  } else {
+    CHECK_THAT(std::string(end.message()),
+               Contains("the required engine " + server.url()) &&
+                   Contains("HTTP 400: no such model"));
+  }
 }
 
 TEST_CASE("A learner killed after any commit ends with the same weights",

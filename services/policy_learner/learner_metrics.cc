@@ -34,6 +34,8 @@ prometheus::Histogram& Histogram(
 
 constexpr char kSamples[] = "mpo_learner_samples_total";
 constexpr char kSamplesHelp[] = "Rollouts submitted, by outcome.";
+constexpr char kPushes[] = "mpo_learner_engine_pushes_total";
+constexpr char kPushesHelp[] = "Versions for inference engines, by outcome.";
 constexpr char kSteps[] = "mpo_learner_steps_total";
 constexpr char kStepsHelp[] = "Learner updates, by outcome.";
 
@@ -64,6 +66,15 @@ LearnerMetrics::LearnerMetrics(Registry& r)
           Gauge(r, "mpo_checkpoint_bytes", "Size of the last checkpoint.")),
       checkpoint_failures(Counter(r, "mpo_checkpoint_failures_total",
                                   "Checkpoints that could not be written.")),
+      engine_pushes_loaded(
+          Counter(r, kPushes, kPushesHelp, {{"outcome", "loaded"}})),
+      engine_pushes_failed(
+          Counter(r, kPushes, kPushesHelp, {{"outcome", "failed"}})),
+      engine_pushes_skipped(
+          Counter(r, kPushes, kPushesHelp, {{"outcome", "skipped"}})),
+      engine_push_seconds(Histogram(
+          r, "mpo_learner_engine_push_seconds",
+          "Writing a version and having an engine load it.", kSeconds)),
       steps_trained_(Counter(r, kSteps, kStepsHelp, {{"outcome", "trained"}})),
       steps_skipped_(
           Counter(r, kSteps, kStepsHelp, {{"outcome", "nonfinite"}})),

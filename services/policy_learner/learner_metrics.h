@@ -34,6 +34,11 @@ class LearnerMetrics {
   prometheus::Gauge& checkpoint_timestamp;
   prometheus::Gauge& checkpoint_bytes;
   prometheus::Counter& checkpoint_failures;
+  // Versions brought to inference engines; skipped: a newer one was due first.
+  prometheus::Counter& engine_pushes_loaded;
+  prometheus::Counter& engine_pushes_failed;
+  prometheus::Counter& engine_pushes_skipped;
+  prometheus::Histogram& engine_push_seconds;
 
  private:
   prometheus::Counter& steps_trained_;

@@ -34,6 +34,16 @@ std::string Incarnation() {
       .substr(0, 16);
 }
 
+// Null where no engine gets the weights.
+absl::StatusOr<std::unique_ptr<EnginePusher>> MakePusher(
+    const config::v1::RunConfig& config, const PolicyTrainer& trainer,
+    LearnerMetrics& metrics) {
+  MPO_ASSIGN_OR_RETURN(auto engines, EnginesFrom(config.learner()));
+  if (engines.empty()) return nullptr;
+  return EnginePusher::Create(std::move(engines), config.policy().model(),
+                              trainer.model().base(), metrics);
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> FormGroup(
@@ -98,6 +108,10 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
   engine_options.checkpoint_every =
       std::max(1, config.learner().checkpoint_every());
   engine_options.version_file = run / "spool" / "newest_version";
+  MPO_ASSIGN_OR_RETURN(const auto pusher,
+                       MakePusher(config, *trainer, metrics));
+  engine_options.engines = pusher.get();
+  engine_options.share_weights = config.mesh().shared_memory();
   if (config.learner().record_rollouts()) {
     engine_options.record = run / "rollouts";
   }

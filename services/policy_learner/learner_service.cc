@@ -2,6 +2,7 @@
 #include "services/policy_learner/learner_service.h"
 
 #include <atomic>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -92,17 +93,21 @@ class SubmitReactor final
   std::atomic<bool> cancelled_ = false;
 };
 
-// Sends manifest, chunks, commit, one message in flight. Deletes itself when
-// done.
+// Sends manifest, chunks, commit, one message in flight; no chunks to a reader
+// that can map the version's memory file. Deletes itself when done.
 class WeightsReactor final
     : public grpc::ServerWriteReactor<v1::GetWeightsResponse> {
  public:
   // The library calls no method of a reactor before the handler has returned
   // it, so `ticket_` is set when OnCancel reads it.
-  WeightsReactor(WeightsPublisher& publisher, PolicyVersion min_version)
+  WeightsReactor(WeightsPublisher& publisher,
+                 const v1::GetWeightsRequest& request)
       : publisher_(publisher),
+        reader_(request.has_reader() ? std::optional(GuardOf(request.reader()))
+                                     : std::nullopt),
         ticket_(publisher.Request(
-            min_version, [this](absl::StatusOr<WeightsPublisher::Published> p) {
+            request.min_version(),
+            [this](absl::StatusOr<WeightsPublisher::Published> p) {
               Begin(std::move(p));
             })) {}
 
@@ -118,24 +123,33 @@ class WeightsReactor final
     if (!published.ok()) return Finish(ToGrpcStatus(published.status()));
     weights_ = *std::move(published);
     *message_.mutable_manifest() = ManifestToProto(weights_->manifest());
+    const std::optional<weights::MemoryOffer>& offer = weights_->offer();
+    if (offer.has_value() && reader_ == offer->guard) {
+      *message_.mutable_manifest()->mutable_memory_file() =
+          OfferToProto(*offer);
+    } else {
+      chunks_ = weights_->chunk_count();
+    }
     StartWrite(&message_);
   }
 
   void Next() {
-    if (next_ < weights_->chunk_count()) {
+    if (next_ < chunks_) {
       message_ = ChunkToProto(weights_->chunk(next_++));
       return StartWrite(&message_);
     }
-    if (next_ > weights_->chunk_count()) return Finish(grpc::Status::OK);
+    if (next_ > chunks_) return Finish(grpc::Status::OK);
     ++next_;
     message_.mutable_commit()->set_version(weights_->version());
-    message_.mutable_commit()->set_chunks(weights_->chunk_count());
+    message_.mutable_commit()->set_chunks(chunks_);
     StartWrite(&message_);
   }
 
   WeightsPublisher& publisher_;
+  const std::optional<weights::HostGuard> reader_;
   WeightsPublisher::Published weights_;
   v1::GetWeightsResponse message_;
+  int chunks_ = 0;  // That are sent.
   int next_ = 0;
   const int64_t ticket_;  // Last: Begin may run while it is made.
 };
@@ -163,7 +177,7 @@ LearnerService::SubmitRollouts(grpc::CallbackServerContext*,
 
 grpc::ServerWriteReactor<v1::GetWeightsResponse>* LearnerService::GetWeights(
     grpc::CallbackServerContext*, const v1::GetWeightsRequest* request) {
-  return new WeightsReactor(publisher_, request->min_version());
+  return new WeightsReactor(publisher_, *request);
 }
 
 grpc::ServerUnaryReactor* LearnerService::SaveCheckpoint(

@@ -168,6 +168,56 @@ TEST_CASE("Published weights arrive whole over the wire", "[learner]") {
   }
 }
 
+// What a caller gets who runs as `reader` says.
+std::vector<v1::GetWeightsResponse> Ask(Fixture& f,
+                                        const weights::HostGuard& reader) {
+  grpc::ClientContext context;
+  v1::GetWeightsRequest request;
+  request.mutable_reader()->set_boot_id(reader.boot_id);
+  request.mutable_reader()->set_pid_namespace(reader.pid_namespace);
+  const auto stream = f.stub->GetWeights(&context, request);
+  std::vector<v1::GetWeightsResponse> parts;
+  v1::GetWeightsResponse part;
+  while (stream->Read(&part)) parts.push_back(part);
+  CHECK(stream->Finish().ok());
+  REQUIRE(parts.size() >= 2);
+  return parts;
+}
+
+TEST_CASE("A reader on the learner's host is shown the memory file",
+          "[learner]") {
+  Fixture f;
+  weights::HostGuard guard = *weights::OwnHostGuard();
+  const auto newest = f.learner.publisher.newest();
+  f.learner.publisher.Publish(*weights::PublishedWeights::Create(
+      3, newest->manifest().kind, newest->manifest().adapter_config,
+      PolicyModel::Create(ToyTask::Model(), ToyTask::Options().lora, 0)
+          ->Weights(),
+      {.share = true}));
+  const auto parts = Ask(f, guard);
+  REQUIRE(parts.size() == 2);
+  const v1::WeightsManifest& manifest = parts[0].manifest();
+  CHECK(manifest.memory_file().guard().boot_id() == guard.boot_id);
+  CHECK(parts[1].commit().chunks() == 0);
+  const auto map = weights::MemoryMap::Open(
+      {manifest.memory_file().path(), manifest.memory_file().bytes(),
+       manifest.memory_file().inode(), guard});
+  INFO(map.status());
+  CHECK(map.ok());
+  // Others get chunks.
+  ++guard.pid_namespace;
+  const auto chunks = Ask(f, guard);
+  CHECK_FALSE(chunks[0].manifest().has_memory_file());
+  CHECK(chunks.back().commit().chunks() == static_cast<int>(chunks.size()) - 2);
+}
+
+TEST_CASE("A learner that shares nothing sends chunks to all", "[learner]") {
+  Fixture f;
+  const auto parts = Ask(f, *weights::OwnHostGuard());
+  CHECK_FALSE(parts[0].manifest().has_memory_file());
+  CHECK(parts[1].has_chunk());
+}
+
 TEST_CASE("GetWeights waits for the version that is asked for", "[learner]") {
   Fixture f;
   absl::StatusOr<std::vector<tensor::NamedTensor>> tensors;

@@ -30,6 +30,10 @@ class PolicyModel {
   const model::LanguageModel& reference() const {
     return reference_ ? *reference_ : *base_;
   }
+  // The weights that training began with.
+  const std::shared_ptr<const model::LanguageModel>& base() const {
+    return base_;
+  }
   // Whether the reference has weights of its own, and so no layer in common
   // with the policy.
   bool reference_apart() const { return reference_ != nullptr; }

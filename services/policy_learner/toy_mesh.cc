@@ -65,7 +65,8 @@ absl::Status ToyLedger::CommitStep(int64_t step,
 
 ToyLearner::ToyLearner(const std::filesystem::path& run, int64_t steps,
                        const TrainerOptions& options, int checkpoint_every,
-                       std::map<int64_t, std::string> committed) {
+                       std::map<int64_t, std::string> committed,
+                       EnginePusher* engines) {
   spool = *RolloutSpool::Open({.directory = run / "spool"});
   ledger = std::make_unique<ToyLedger>(steps, *spool, publisher);
   ledger->committed = std::move(committed);
@@ -75,6 +76,7 @@ ToyLearner::ToyLearner(const std::filesystem::path& run, int64_t steps,
   engine_options.checkpoint_every = checkpoint_every;
   engine_options.version_file = run / "version";
   engine_options.record = run / "rollouts";
+  engine_options.engines = engines;
   engine_options.poll = absl::Milliseconds(1);
   engine_options.retry_pause = absl::Milliseconds(1);
   engine_options.rollout_deadline = absl::Milliseconds(1);

@@ -49,7 +49,8 @@ struct ToyLearner {
   // `steps` of the plan; the ledger remembers `committed` of a former life.
   ToyLearner(const std::filesystem::path& run, int64_t steps,
              const TrainerOptions& options, int checkpoint_every = 1,
-             std::map<int64_t, std::string> committed = {});
+             std::map<int64_t, std::string> committed = {},
+             EnginePusher* engines = nullptr);
   ~ToyLearner();
 
   void Start();

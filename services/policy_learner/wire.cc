@@ -69,6 +69,21 @@ v1::WeightsManifest ManifestToProto(const weights::Manifest& manifest) {
   return to;
 }
 
+v1::WeightsManifest::MemoryFile OfferToProto(
+    const weights::MemoryOffer& offer) {
+  v1::WeightsManifest::MemoryFile to;
+  to.set_path(offer.path);
+  to.set_bytes(offer.bytes);
+  to.set_inode(offer.inode);
+  to.mutable_guard()->set_boot_id(offer.guard.boot_id);
+  to.mutable_guard()->set_pid_namespace(offer.guard.pid_namespace);
+  return to;
+}
+
+weights::HostGuard GuardOf(const v1::HostGuard& guard) {
+  return {guard.boot_id(), guard.pid_namespace()};
+}
+
 v1::GetWeightsResponse ChunkToProto(const weights::Chunk& chunk) {
   v1::GetWeightsResponse response;
   v1::GetWeightsResponse::Chunk& to = *response.mutable_chunk();

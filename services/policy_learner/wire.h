@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "mpo/v1/policy_learner_service.pb.h"
 #include "mpo/weights/manifest.h"
+#include "mpo/weights/memory_file.h"
 #include "services/policy_learner/training_batch.h"
 
 namespace mpo::policy_learner {
@@ -23,6 +24,8 @@ v1::SubmitRolloutsRequest SampleToProto(const TrainingSample& sample);
 absl::StatusOr<TrainingSample> SampleFromBytes(const std::string& bytes);
 
 v1::WeightsManifest ManifestToProto(const weights::Manifest& manifest);
+v1::WeightsManifest::MemoryFile OfferToProto(const weights::MemoryOffer& offer);
+weights::HostGuard GuardOf(const v1::HostGuard& guard);
 v1::GetWeightsResponse ChunkToProto(const weights::Chunk& chunk);
 
 }  // namespace mpo::policy_learner

@@ -59,6 +59,7 @@ MeshPeersOptions PeersFrom(const ActorProcessOptions& options) {
   peers.incarnation = Incarnation();
   peers.address = options.listen;
   peers.config_sha256 = options.config_sha256;
+  peers.shared_memory = mesh.shared_memory();
   if (options.config.reward().judge() != "embedded")
     peers.score = ScoreDeadline(options.config);
   return peers;

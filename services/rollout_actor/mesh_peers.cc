@@ -5,8 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/logging/log.h"
 #include "mpo/rpc/channel.h"
+#include "mpo/tensor/threads.h"
 #include "mpo/weights/assembler.h"
+#include "mpo/weights/staging.h"
 #include "services/rollout_actor/wire.h"
 
 namespace mpo::rollout_actor {
@@ -22,6 +25,24 @@ absl::Status AsDataLoss(const absl::Status& status) {
   return absl::DataLossError(std::string(status.message()));
 }
 
+// The version that lies in the memory file the manifest offers.
+// FAILED_PRECONDITION: the file cannot be used.
+absl::StatusOr<FetchedWeights> MapWeights(const v1::WeightsManifest& from,
+                                          int64_t max_bytes) {
+  weights::Manifest manifest = ManifestOf(from);
+  if (const absl::Status valid = weights::ValidateManifest(manifest, max_bytes);
+      !valid.ok()) {
+    return AsDataLoss(valid);
+  }
+  MPO_ASSIGN_OR_RETURN(auto map,
+                       weights::MemoryMap::Open(OfferOf(from.memory_file())));
+  MPO_ASSIGN_OR_RETURN(
+      auto tensors,
+      weights::TensorsOf(std::move(map), manifest, tensor::Threads()));
+  return FetchedWeights{std::move(manifest), std::move(tensors),
+                        /*mapped=*/true};
+}
+
 // Reads one version off the stream; stops at the first thing that is wrong.
 absl::StatusOr<FetchedWeights> ReadWeights(
     grpc::ClientReader<v1::GetWeightsResponse>& reader, int64_t max_bytes) {
@@ -31,6 +52,9 @@ absl::StatusOr<FetchedWeights> ReadWeights(
   }
   if (!part.has_manifest()) {
     return absl::DataLossError("weights began without a manifest");
+  }
+  if (part.manifest().has_memory_file()) {
+    return MapWeights(part.manifest(), max_bytes);
   }
   auto assembler =
       weights::Assembler::Create(ManifestOf(part.manifest()), max_bytes);
@@ -85,7 +109,15 @@ MeshPeers::MeshPeers(MeshPeersOptions options)
       learner_(v1::PolicyLearnerService::NewStub(
           rpc::MakeChannel(options_.policy_learner))),
       reward_(v1::RewardService::NewStub(
-          rpc::MakeChannel(options_.reward_server))) {}
+          rpc::MakeChannel(options_.reward_server))) {
+  if (!options_.shared_memory) return;
+  auto guard = weights::OwnHostGuard();
+  if (guard.ok()) {
+    guard_ = *std::move(guard);
+  } else {
+    TellOnce(guard.status());
+  }
+}
 
 absl::StatusOr<Membership> MeshPeers::Register(std::stop_token stop) {
   v1::RegisterRequest request;
@@ -186,6 +218,28 @@ absl::StatusOr<FetchedWeights> MeshPeers::GetWeights(PolicyVersion min_version,
                                                      std::stop_token stop) {
   v1::GetWeightsRequest request;
   request.set_min_version(min_version);
+  if (!guard_.has_value()) return Fetch(request, max_bytes, stop);
+  *request.mutable_reader() = ToProto(*guard_);
+  auto fetched = Fetch(request, max_bytes, stop);
+  if (fetched.ok() && !fetched->mapped) {
+    TellOnce(absl::FailedPreconditionError(
+        "the learner offers no memory file to this host and namespace"));
+  }
+  if (!absl::IsFailedPrecondition(fetched.status())) return fetched;
+  TellOnce(fetched.status());
+  request.clear_reader();
+  return Fetch(request, max_bytes, stop);
+}
+
+void MeshPeers::TellOnce(const absl::Status& why) {
+  if (told_.exchange(true)) return;
+  logging::Info("weights come over the network, not from shared memory",
+                {{"reason", why}});
+}
+
+absl::StatusOr<FetchedWeights> MeshPeers::Fetch(
+    const v1::GetWeightsRequest& request, int64_t max_bytes,
+    std::stop_token stop) {
   absl::StatusOr<FetchedWeights> fetched = absl::UnavailableError("not asked");
   const absl::Status status =
       rpc::Call({options_.weights, stop}, [&](grpc::ClientContext& context) {
@@ -199,7 +253,8 @@ absl::StatusOr<FetchedWeights> MeshPeers::GetWeights(PolicyVersion min_version,
         return reader->Finish();
       });
   if (stop.stop_requested()) return absl::CancelledError("stopped");
-  if (fetched.ok() || absl::IsDataLoss(fetched.status()) || status.ok()) {
+  if (fetched.ok() || absl::IsDataLoss(fetched.status()) ||
+      absl::IsFailedPrecondition(fetched.status()) || status.ok()) {
     return fetched;
   }
   return status;

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "mpo/v1/orchestrator_service.grpc.pb.h"
 #include "mpo/v1/policy_learner_service.grpc.pb.h"
 #include "mpo/v1/reward_service.grpc.pb.h"
+#include "mpo/weights/memory_file.h"
 #include "services/rollout_actor/peers.h"
 
 namespace mpo::rollout_actor {
@@ -21,6 +24,8 @@ struct MeshPeersOptions {
   std::string incarnation;
   std::string address;        // Of this actor's own server.
   std::string config_sha256;  // Empty = not checked.
+  // Maps the learner's weights where they lie in memory of this host.
+  bool shared_memory = true;
   // Longest time of one try.
   absl::Duration short_call = absl::Seconds(10);
   absl::Duration weights = absl::Seconds(120);
@@ -47,7 +52,9 @@ class MeshPeers final : public Peers {
   absl::Status ReturnWork(const std::string& member_id, const WorkUnit& unit,
                           const std::string& reason, bool draining,
                           std::stop_token stop) override;
-  // DATA_LOSS for whatever an Assembler refuses.
+  // DATA_LOSS for whatever an Assembler refuses, and for a memory file with
+  // another digest. A memory file that cannot be used is no error: the weights
+  // then come in chunks, and the first time the reason is logged.
   absl::StatusOr<FetchedWeights> GetWeights(PolicyVersion min_version,
                                             int64_t max_bytes,
                                             std::stop_token stop) override;
@@ -58,10 +65,17 @@ class MeshPeers final : public Peers {
       std::stop_token stop) override;
 
  private:
+  // One call of GetWeights. FAILED_PRECONDITION: the memory file that was
+  // offered cannot be used.
+  absl::StatusOr<FetchedWeights> Fetch(const v1::GetWeightsRequest& request,
+                                       int64_t max_bytes, std::stop_token stop);
+  void TellOnce(const absl::Status& why);
   absl::Status Complete(const v1::CompleteWorkRequest& request,
                         std::stop_token stop);
 
   const MeshPeersOptions options_;
+  std::optional<weights::HostGuard> guard_;  // Nothing: chunks only.
+  std::atomic<bool> told_ = false;
   const std::unique_ptr<v1::OrchestratorService::Stub> orchestrator_;
   const std::unique_ptr<v1::PolicyLearnerService::Stub> learner_;
   const std::unique_ptr<v1::RewardService::Stub> reward_;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/rollout_actor/mesh_peers.h"
 
+#include <ATen/ATen.h>
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/match.h"
 #include "mpo/base/digest.h"
+#include "mpo/logging/log.h"
 #include "mpo/rpc/server_host.h"
 #include "services/rollout_actor/actor_fixture.h"
 #include "services/rollout_actor/wire.h"
@@ -50,14 +52,19 @@ struct Orchestrator : v1::OrchestratorService::Service {
 
 struct Learner : v1::PolicyLearnerService::Service {
   std::vector<v1::GetWeightsResponse> parts;
+  // What a caller gets who can read a memory file; empty = `parts`.
+  std::vector<v1::GetWeightsResponse> mapped;
+  std::vector<v1::GetWeightsRequest> asked;
   std::vector<v1::SubmitRolloutsRequest> rollouts;
   int missing = 0;
   grpc::Status answer;
 
   grpc::Status GetWeights(
-      grpc::ServerContext*, const v1::GetWeightsRequest*,
+      grpc::ServerContext*, const v1::GetWeightsRequest* request,
       grpc::ServerWriter<v1::GetWeightsResponse>* writer) override {
-    for (const auto& part : parts) {
+    asked.push_back(*request);
+    const bool map = request->has_reader() && !mapped.empty();
+    for (const auto& part : map ? mapped : parts) {
       if (!writer->Write(part)) break;
     }
     return answer;
@@ -94,7 +101,7 @@ struct Mesh {
       *rpc::ServerHost::Start({}, {&orchestrator, &learner, &reward});
   std::unique_ptr<MeshPeers> peers;
 
-  Mesh() {
+  explicit Mesh(bool shared_memory = true) {
     const std::string address = absl::StrCat("127.0.0.1:", host->port());
     MeshPeersOptions options;
     options.orchestrator = options.policy_learner = options.reward_server =
@@ -103,21 +110,30 @@ struct Mesh {
     options.incarnation = "i";
     options.address = "127.0.0.1:1";
     options.config_sha256 = "c";
+    options.shared_memory = shared_memory;
     peers = std::make_unique<MeshPeers>(options);
   }
 };
 
-// The parts of a stream that carries `version` whole.
-std::vector<v1::GetWeightsResponse> PartsOf(PolicyVersion version) {
+std::shared_ptr<const weights::PublishedWeights> Published(
+    PolicyVersion version) {
   const FetchedWeights weights = ActorFixture::Weights(version);
-  const auto published = *weights::PublishedWeights::Create(
-      version, "adapter", weights.manifest.adapter_config, weights.tensors);
+  return *weights::PublishedWeights::Create(version, "adapter",
+                                            weights.manifest.adapter_config,
+                                            weights.tensors, {.share = true});
+}
+
+// The parts of a stream that carries a version whole.
+std::vector<v1::GetWeightsResponse> PartsOf(
+    const weights::PublishedWeights& weights) {
+  const weights::PublishedWeights* const published = &weights;
+  const PolicyVersion version = weights.version();
   std::vector<v1::GetWeightsResponse> parts(1);
   v1::WeightsManifest& manifest = *parts[0].mutable_manifest();
   manifest.set_version(version);
   manifest.set_kind("adapter");
-  manifest.set_adapter_config(weights.manifest.adapter_config);
-  manifest.set_total_bytes(weights.manifest.total_bytes);
+  manifest.set_adapter_config(weights.manifest().adapter_config);
+  manifest.set_total_bytes(weights.manifest().total_bytes);
   for (const auto& entry : published->manifest().tensors) {
     auto& tensor = *manifest.add_tensors();
     tensor.set_name(entry.name);
@@ -136,6 +152,24 @@ std::vector<v1::GetWeightsResponse> PartsOf(PolicyVersion version) {
   auto& commit = *parts.emplace_back().mutable_commit();
   commit.set_version(version);
   commit.set_chunks(published->chunk_count());
+  return parts;
+}
+
+std::vector<v1::GetWeightsResponse> PartsOf(PolicyVersion version) {
+  return PartsOf(*Published(version));
+}
+
+// The two parts that say where a version lies in memory.
+std::vector<v1::GetWeightsResponse> MappedPartsOf(
+    const weights::PublishedWeights& weights) {
+  std::vector<v1::GetWeightsResponse> parts = {PartsOf(weights)[0]};
+  const weights::MemoryOffer& offer = *weights.offer();
+  auto& file = *parts[0].mutable_manifest()->mutable_memory_file();
+  file.set_path(offer.path);
+  file.set_bytes(offer.bytes);
+  file.set_inode(offer.inode);
+  *file.mutable_guard() = ToProto(offer.guard);
+  parts.emplace_back().mutable_commit()->set_version(weights.version());
   return parts;
 }
 
@@ -257,6 +291,103 @@ TEST_CASE("MeshPeers hands out weights only when all of them are right",
     mesh.learner.answer = {grpc::StatusCode::ABORTED, "replaced"};
     CHECK(absl::IsAborted(error()));
   }
+}
+
+void CheckTensors(const FetchedWeights& fetched) {
+  const auto expected = ActorFixture::Weights(0).tensors;
+  REQUIRE(fetched.tensors.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK(at::equal(fetched.tensors[i].tensor, expected[i].tensor));
+  }
+}
+
+TEST_CASE("MeshPeers maps the weights of a learner on its host",
+          "[rollout_actor]") {
+  Mesh mesh;
+  auto published = Published(4);
+  mesh.learner.mapped = MappedPartsOf(*published);
+  const auto fetched = mesh.peers->GetWeights(4, kMaxBytes, {});
+  INFO(fetched.status());
+  REQUIRE(fetched.ok());
+  CHECK(fetched->mapped);
+  CHECK(fetched->manifest == published->manifest());
+  CHECK(mesh.learner.asked.size() == 1);
+  // The learner has gone on meanwhile, or died.
+  published.reset();
+  CheckTensors(*fetched);
+  // An actor that starts again finds the next version where that lies.
+  published = Published(5);
+  mesh.learner.mapped = MappedPartsOf(*published);
+  Mesh again;
+  again.learner.mapped = mesh.learner.mapped;
+  const auto newer = again.peers->GetWeights(0, kMaxBytes, {});
+  REQUIRE(newer.ok());
+  CHECK(newer->manifest.version == 5);
+  CheckTensors(*newer);
+}
+
+TEST_CASE("MeshPeers takes chunks where it cannot use the memory file",
+          "[rollout_actor]") {
+  Mesh mesh;
+  auto published = Published(4);
+  mesh.learner.parts = PartsOf(*published);
+  mesh.learner.mapped = MappedPartsOf(*published);
+  v1::WeightsManifest& manifest = *mesh.learner.mapped[0].mutable_manifest();
+  auto& file = *manifest.mutable_memory_file();
+  SECTION("another host") { file.mutable_guard()->set_boot_id("other"); }
+  SECTION("another process namespace") {
+    file.mutable_guard()->set_pid_namespace(1);
+  }
+  SECTION("replaced before it was opened") { published.reset(); }
+  SECTION("no permission, or no file") { file.set_path("/proc/1/fd/99999"); }
+  SECTION("a descriptor of something else") { file.set_inode(1); }
+  SECTION("another size") { file.set_bytes(file.bytes() + 64); }
+  SECTION("a size that is not the manifest's") {
+    manifest.mutable_tensors()->RemoveLast();
+    manifest.set_total_bytes(manifest.total_bytes() -
+                             published->manifest().tensors.back().bytes);
+  }
+  const int64_t told = logging::LineCount("info");
+  for (int i = 0; i < 2; ++i) {
+    const auto fetched = mesh.peers->GetWeights(4, kMaxBytes, {});
+    INFO(fetched.status());
+    REQUIRE(fetched.ok());
+    CHECK_FALSE(fetched->mapped);
+    CheckTensors(*fetched);
+  }
+  CHECK(mesh.learner.asked.size() == 4);
+  CHECK_FALSE(mesh.learner.asked[1].has_reader());
+  CHECK(logging::LineCount("info") == told + 1);
+}
+
+TEST_CASE("MeshPeers refuses a memory file with another digest",
+          "[rollout_actor]") {
+  Mesh mesh;
+  const auto published = Published(4);
+  mesh.learner.parts = PartsOf(*published);
+  mesh.learner.mapped = MappedPartsOf(*published);
+  v1::WeightsManifest& manifest = *mesh.learner.mapped[0].mutable_manifest();
+  SECTION("of a tensor") {
+    manifest.mutable_tensors(1)->set_sha256(std::string(64, 'a'));
+  }
+  SECTION("that is none") { manifest.mutable_tensors(1)->set_sha256("a"); }
+  const auto fetched = mesh.peers->GetWeights(4, kMaxBytes, {});
+  CHECK(absl::IsDataLoss(fetched.status()));
+  CHECK(mesh.learner.asked.size() == 1);
+  CHECK(absl::IsDataLoss(mesh.peers->GetWeights(4, 16, {}).status()));
+}
+
+TEST_CASE("MeshPeers asks for chunks where shared memory is off",
+          "[rollout_actor]") {
+  const bool shared_memory = GENERATE(true, false);
+  Mesh mesh(shared_memory);
+  mesh.learner.parts = PartsOf(4);
+  const int64_t told = logging::LineCount("info");
+  REQUIRE(mesh.peers->GetWeights(4, kMaxBytes, {}).ok());
+  REQUIRE(mesh.learner.asked.size() == 1);
+  CHECK(mesh.learner.asked[0].has_reader() == shared_memory);
+  // That the learner offers nothing is told; that it was not asked is not.
+  CHECK(logging::LineCount("info") == told + (shared_memory ? 1 : 0));
 }
 
 TEST_CASE("MeshPeers submits rollouts and counts what was taken",

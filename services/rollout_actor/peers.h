@@ -73,7 +73,8 @@ struct JudgedRollout {
 // One verified version of the weights.
 struct FetchedWeights {
   weights::Manifest manifest;
-  std::vector<tensor::NamedTensor> tensors;
+  std::vector<tensor::NamedTensor> tensors;  // Not to be written to.
+  bool mapped = false;  // They lie in memory of the learner's.
 };
 
 // What the actor asks of the rest of the mesh, one try a call: the engine

@@ -1,32 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/rollout_actor/policy_replica.h"
 
-#include <ATen/ATen.h>
-
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
-#include "mpo/tensor/torch_errors.h"
+#include "mpo/tensor/finite.h"
 
 namespace mpo::rollout_actor {
-namespace {
-
-// The formats allow NaN and infinities; a policy with one draws nothing.
-absl::Status CheckFinite(const weights::Manifest& manifest,
-                         const std::vector<tensor::NamedTensor>& tensors) {
-  return tensor::CatchTorch("checking weights", [&]() -> absl::Status {
-    for (const tensor::NamedTensor& named : tensors) {
-      if (at::isfinite(named.tensor).all().item<bool>()) continue;
-      return absl::DataLossError(
-          absl::StrCat("weights of version ", manifest.version, ": tensor \"",
-                       named.name, "\" holds a value that is not finite"));
-    }
-    return absl::OkStatus();
-  });
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<PolicyReplica>> PolicyReplica::Create(
     std::shared_ptr<const model::LanguageModel> base,
@@ -57,7 +39,12 @@ absl::Status PolicyReplica::Apply(
         absl::StrCat("weights of version ", manifest.version,
                      " are older than version ", version(), " in force"));
   }
-  MPO_RETURN_IF_ERROR(CheckFinite(manifest, tensors));
+  // The formats allow NaN and infinities; a policy with one draws nothing.
+  if (const absl::Status finite = tensor::CheckFinite(tensors); !finite.ok()) {
+    return absl::Status(finite.code(),
+                        absl::StrCat("weights of version ", manifest.version,
+                                     ": ", std::string(finite.message())));
+  }
   std::shared_ptr<const model::LoraAdapter> adapter;
   std::unique_ptr<generation::Engine> full;
   if (manifest.kind == "adapter") {
@@ -72,7 +59,8 @@ absl::Status PolicyReplica::Apply(
     MPO_ASSIGN_OR_RETURN(auto model,
                          model::LanguageModel::FromTensors(
                              base_model_->config(), tensors,
-                             {base_model_->dtype(), base_model_->device()}));
+                             {base_model_->dtype(), base_model_->device()},
+                             model::LanguageModel::Memory::kShared));
     MPO_ASSIGN_OR_RETURN(
         full, generation::Engine::Create(std::move(model), options_));
   } else {

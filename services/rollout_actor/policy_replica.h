@@ -33,8 +33,9 @@ class PolicyReplica {
   // Largest version worth assembling, in bytes.
   int64_t MaxWeightBytes() const;
 
-  // Puts tensors that an Assembler has verified in force. INVALID_ARGUMENT:
-  // names, shapes or the adapter's configuration do not fit the base;
+  // Puts tensors that are verified in force. Whole weights may go on lying in
+  // their memory, so nobody may write to them. INVALID_ARGUMENT: names, shapes
+  // or the adapter's configuration do not fit the base;
   // FAILED_PRECONDITION: older than the version in force; DATA_LOSS: a weight
   // that is not finite.
   absl::Status Apply(const weights::Manifest& manifest,

@@ -44,6 +44,20 @@ weights::Manifest ManifestOf(const v1::WeightsManifest& from) {
   return manifest;
 }
 
+weights::MemoryOffer OfferOf(const v1::WeightsManifest::MemoryFile& from) {
+  return {from.path(),
+          from.bytes(),
+          from.inode(),
+          {from.guard().boot_id(), from.guard().pid_namespace()}};
+}
+
+v1::HostGuard ToProto(const weights::HostGuard& from) {
+  v1::HostGuard to;
+  to.set_boot_id(from.boot_id);
+  to.set_pid_namespace(from.pid_namespace);
+  return to;
+}
+
 v1::SampleOutcome ToProto(const SampleOutcome& from) {
   v1::SampleOutcome outcome;
   outcome.set_sample_key(from.sample_key);

@@ -9,6 +9,7 @@
 #include "mpo/v1/policy_learner_service.pb.h"
 #include "mpo/v1/reward_service.pb.h"
 #include "mpo/weights/manifest.h"
+#include "mpo/weights/memory_file.h"
 #include "mpo/wire/nouns.h"
 #include "services/rollout_actor/peers.h"
 
@@ -24,6 +25,8 @@ absl::StatusOr<WorkUnit> UnitOf(const v1::WorkUnit& from);
 absl::StatusOr<Verdict> VerdictOf(const v1::Verdict& from,
                                   const std::string& sample_key);
 weights::Manifest ManifestOf(const v1::WeightsManifest& from);
+weights::MemoryOffer OfferOf(const v1::WeightsManifest::MemoryFile& from);
+v1::HostGuard ToProto(const weights::HostGuard& from);
 
 v1::SampleOutcome ToProto(const SampleOutcome& from);
 

@@ -15,7 +15,7 @@ namespace mpo::collective {
 class NcclGroup final : public ProcessGroup {
  public:
   struct Options {
-    ProcessGroup::Options operations;
+    ProcessGroup::Options operations = {};
     int device = 0;  // CUDA device of this rank.
     absl::Duration connect = absl::Seconds(25);
   };
