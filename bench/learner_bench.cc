@@ -49,6 +49,8 @@ struct Options {
   int64_t lora_rank = 0;
   int64_t lora_layers = 0;
   bool trunks = false;
+  bool recompute = false;
+  bool bfloat16 = false;
   int64_t micro_batch_tokens = TrainerOptions().micro_batch_tokens;
 };
 
@@ -66,6 +68,8 @@ absl::StatusOr<TrainerOptions> MakeTrainerOptions(const Options& options) {
   TrainerOptions o;
   o.total_steps = 1000;
   o.micro_batch_tokens = options.micro_batch_tokens;
+  if (options.recompute) o.activations = model::Activations::kRecomputed;
+  if (options.bfloat16) o.placement.dtype = at::kBFloat16;
   if (options.algorithm == "ppo") {
     o.algorithm = Algorithm::kPpo;
     o.value_model = policy_learner::ValueModelKind::kSeparate;
@@ -295,5 +299,7 @@ int main(int argc, char** argv) {
   app.add_flag("--trunks", options.trunks,
                "updates start from activations that generation kept");
   app.add_option("--micro-batch-tokens", options.micro_batch_tokens);
+  app.add_flag("--recompute", options.recompute, "gradient checkpointing");
+  app.add_flag("--bfloat16", options.bfloat16, "passes in bfloat16");
   return mpo::bench::Main(app, argc, argv, [&] { return mpo::Run(options); });
 }

@@ -22,16 +22,12 @@ absl::Status In(const std::string& operation, int rank,
 
 }  // namespace
 
-bool ProcessGroup::Reaches(const at::Tensor& tensor) const {
-  return tensor.is_cpu();
-}
-
 absl::Status ProcessGroup::Check(const at::Tensor& tensor,
                                  const std::string& what) const {
   const bool typed = tensor.defined() && (tensor.scalar_type() == at::kFloat ||
                                           tensor.scalar_type() == at::kDouble ||
                                           tensor.scalar_type() == at::kLong);
-  if (typed && tensor.is_contiguous() && Reaches(tensor)) {
+  if (typed && tensor.is_contiguous() && tensor.device() == device()) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(

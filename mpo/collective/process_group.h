@@ -23,7 +23,7 @@ namespace mpo::collective {
 // DEADLINE_EXCEEDED name the operation and, once it is known, the rank;
 // INTERNAL: the ranks called different operations. After an error the group is
 // of no more use. INVALID_ARGUMENT: a tensor that is not contiguous or of an
-// unsupported type or shape, before anything was sent.
+// unsupported type or shape or on another device, before anything was sent.
 //
 // Not thread-safe: one thread a rank.
 class ProcessGroup {
@@ -46,6 +46,8 @@ class ProcessGroup {
   int rank() const { return membership_->rank(); }
   int ranks() const { return membership_->ranks(); }
   Membership& membership() { return *membership_; }
+  // Where tensors must lie.
+  virtual at::Device device() const { return at::kCPU; }
 
   // `what` names the tensor in messages: "gradients". Types: float, double,
   // int64.
@@ -73,8 +75,6 @@ class ProcessGroup {
   // Moves the data; all ranks have entered and the tensors are checked and not
   // empty. Blocks at most `timeout` without progress.
   virtual absl::Status Transfer(const Collective& collective) = 0;
-  // Whether the transport can reach such a tensor.
-  virtual bool Reaches(const at::Tensor& tensor) const;
   // Another meeting of all ranks, for a transport that needs one.
   absl::Status Meet(const std::string& operation, int64_t bytes);
 

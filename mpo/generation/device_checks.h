@@ -82,17 +82,17 @@ inline void CheckTrunkOn(Engine& engine, double tolerance) {
 // A prompt whose keys and values are NaN, beside and before others that take
 // its places.
 inline void CheckBrokenSampleOn(const model::LoadOptions& placement) {
-  auto broken = SmallModel(placement)->TrainableCopy();
-  REQUIRE(broken.ok());
+  auto leaves = SmallModel(placement)->TrainableCopy(placement.device);
+  REQUIRE(leaves.ok());
   {
     at::NoGradGuard no_grad;
-    for (const auto& named : (*broken)->Parameters()) {
+    for (const auto& named : (*leaves)->Parameters()) {
       if (named.name == "model.embed_tokens.weight")
         at::Tensor(named.tensor)[5].fill_(NAN);
     }
   }
   auto engine = Engine::Create(
-      *broken,
+      std::make_shared<model::LanguageModel>((*leaves)->Cast(placement.dtype)),
       {.max_rows = 2, .stop_tokens = std::vector<int32_t>{}, .fused = false});
   REQUIRE(engine.ok());
   std::vector<GenerationRequest> requests = {

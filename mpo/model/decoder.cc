@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mpo/model/fused_ops.h"
+#include "mpo/model/recomputed.h"
 #include "mpo/tensor/torch_errors.h"
 
 namespace mpo::model {
@@ -141,6 +142,37 @@ at::Tensor Layer(const LanguageModel& model, const LoraAdapter* adapter,
   return x + FeedForward(model, adapter, index, RmsNorm(x, w.post_norm, eps));
 }
 
+// The tensors of a layer that are trained.
+std::vector<at::Tensor> TrainedIn(const LanguageModel& model,
+                                  const LoraAdapter* adapter, int64_t index) {
+  const LayerWeights& w = model.layer(index);
+  std::vector<at::Tensor> all = {w.input_norm, w.qkv,     w.qkv_bias,
+                                 w.q_norm,     w.k_norm,  w.o,
+                                 w.post_norm,  w.gate_up, w.down};
+  for (int m = 0; adapter != nullptr && m < kModules; ++m) {
+    const LoraWeights& lora = adapter->weights(index, static_cast<Module>(m));
+    all.push_back(lora.a);
+    all.push_back(lora.b);
+  }
+  std::erase_if(all, [](const at::Tensor& x) {
+    return !x.defined() || !x.requires_grad();
+  });
+  return all;
+}
+
+at::Tensor RunLayer(const LanguageModel& model, const LoraAdapter* adapter,
+                    int64_t index, const at::Tensor& input,
+                    const SequenceBatch& batch, const Rotary& rotary,
+                    const at::Tensor& wanted, Activations activations) {
+  if (activations == Activations::kKept || !at::GradMode::is_enabled())
+    return Layer(model, adapter, index, input, batch, rotary, wanted);
+  return Recomputed(
+      [&model, adapter, index, batch, rotary, wanted](const at::Tensor& x) {
+        return Layer(model, adapter, index, x, batch, rotary, wanted);
+      },
+      input, TrainedIn(model, adapter, index));
+}
+
 // rope_theta, or what dynamic NTK makes of it.
 float RotaryBase(const ModelConfig& config, int64_t length) {
   const auto base = static_cast<float>(config.rope_theta);
@@ -265,23 +297,25 @@ at::Tensor Embed(const LanguageModel& model, const at::Tensor& tokens) {
 
 at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
-                         int64_t first_layer, int64_t last_layer) {
+                         int64_t first_layer, int64_t last_layer,
+                         Activations activations) {
   const Rotary rotary = MakeRotary(model.config(), batch);
   at::Tensor x = hidden;
   for (int64_t i = first_layer; i < last_layer; ++i)
-    x = Layer(model, adapter, i, x, batch, rotary, {});
+    x = RunLayer(model, adapter, i, x, batch, rotary, {}, activations);
   return x;
 }
 
 at::Tensor ForwardLayersAt(const LanguageModel& model,
                            const LoraAdapter* adapter, const at::Tensor& hidden,
                            const SequenceBatch& batch, int64_t first_layer,
-                           const at::Tensor& index) {
+                           const at::Tensor& index, Activations activations) {
   const int64_t last = model.config().layers - 1;
   if (first_layer > last) return hidden.flatten(0, 1).index_select(0, index);
-  return Layer(model, adapter, last,
-               ForwardLayers(model, adapter, hidden, batch, first_layer, last),
-               batch, MakeRotary(model.config(), batch), index);
+  return RunLayer(model, adapter, last,
+                  ForwardLayers(model, adapter, hidden, batch, first_layer,
+                                last, activations),
+                  batch, MakeRotary(model.config(), batch), index, activations);
 }
 
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden) {

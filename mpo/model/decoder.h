@@ -47,13 +47,22 @@ absl::Status CheckTokens(const ModelConfig& config,
 // Rows of the embedding: [batch, length, hidden].
 at::Tensor Embed(const LanguageModel& model, const at::Tensor& tokens);
 
+// What the backward pass finds: everything a layer computed, or its input only,
+// from which the layer is computed again (gradient checkpointing, Chen et al.
+// 2016): a third more work, and memory for one layer in place of all. The
+// gradients are the same bits.
+enum class Activations { kKept, kRecomputed };
+
 // Decoder layers [first_layer, last_layer) on `hidden` [batch, length,
 // hidden]; `adapter` null = the base, the reference policy. Two calls over
 // adjacent ranges equal one: run the trunk [0, adapter->first_layer()) once
-// under no_grad and reuse its output. Rows at padding hold finite rubbish.
+// under no_grad and reuse its output. Rows at padding hold finite rubbish. With
+// kRecomputed model and adapter must live, and stay as they are, until the
+// backward pass is over.
 at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
-                         int64_t first_layer, int64_t last_layer);
+                         int64_t first_layer, int64_t last_layer,
+                         Activations activations = Activations::kKept);
 
 // Layers [first_layer, the last] of which only the tokens at `index` [N] int64
 // are wanted, counted over the flattened [batch, length]; returns [N, hidden].
@@ -61,7 +70,8 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
 at::Tensor ForwardLayersAt(const LanguageModel& model,
                            const LoraAdapter* adapter, const at::Tensor& hidden,
                            const SequenceBatch& batch, int64_t first_layer,
-                           const at::Tensor& index);
+                           const at::Tensor& index,
+                           Activations activations = Activations::kKept);
 
 // The norm before the head, on [..., hidden].
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden);

@@ -222,6 +222,43 @@ TEST_CASE(
   CHECK(any);
 }
 
+TEST_CASE("layers computed again give the same gradients to the bit",
+          "[model]") {
+  const auto model = LoadTiny(GENERATE("tiny_qwen2", "tiny_qwen3"));
+  const bool lora = GENERATE(true, false);
+  std::shared_ptr<LoraAdapter> adapter;
+  std::shared_ptr<LanguageModel> copy = *model->TrainableCopy();
+  if (lora) {
+    adapter = *LoraAdapter::Create({.rank = 2}, model->config(), 3);
+    at::NoGradGuard no_grad;
+    for (const auto& named : adapter->Parameters())
+      at::Tensor(named.tensor).add_(0.01);
+  }
+  const LanguageModel& weights = lora ? *model : *copy;
+  const auto trained = lora ? adapter->Parameters() : copy->Parameters();
+  const auto batch = *PadSequences({{5, 6, 7, 8}, {9, 10}});
+  const at::Tensor wanted = at::tensor({1, 2, 4}, at::kLong);
+  std::vector<at::Tensor> kept;
+  for (const Activations activations :
+       {Activations::kKept, Activations::kRecomputed}) {
+    const at::Tensor hidden =
+        ForwardLayersAt(weights, adapter.get(), Embed(weights, batch.tokens),
+                        batch, 0, wanted, activations);
+    at::sin(FinalNorm(weights, hidden)).sum().backward();
+    for (size_t i = 0; i < trained.size(); ++i) {
+      INFO(trained[i].name);
+      at::Tensor leaf = trained[i].tensor;
+      if (activations == Activations::kKept) {
+        kept.push_back(leaf.grad());
+      } else if (kept[i].defined()) {  // Not a head of its own.
+        CHECK(kept[i].abs().max().item<float>() > 0);
+        CHECK(at::equal(kept[i], leaf.grad()));
+      }
+      leaf.mutable_grad().reset();
+    }
+  }
+}
+
 TEST_CASE(
     "a trainable copy gets gradients on every weight and leaves the original "
     "alone",

@@ -246,12 +246,12 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> LanguageModel::Random(
   return std::shared_ptr<const LanguageModel>(std::move(model));
 }
 
-absl::StatusOr<std::shared_ptr<LanguageModel>> LanguageModel::TrainableCopy()
-    const {
+absl::StatusOr<std::shared_ptr<LanguageModel>> LanguageModel::TrainableCopy(
+    const at::Device& device) const {
   std::shared_ptr<LanguageModel> copy(new LanguageModel(config_));
   MPO_RETURN_IF_ERROR(CatchTorch("copy the weights", [&] {
     at::NoGradGuard no_grad;
-    copy->Allocate({.dtype = dtype(), .device = device()});
+    copy->Allocate({.dtype = at::kFloat, .device = device});
     const auto sources = Parameters();
     auto targets = copy->Parameters();
     for (size_t i = 0; i < sources.size(); ++i) {
@@ -260,6 +260,14 @@ absl::StatusOr<std::shared_ptr<LanguageModel>> LanguageModel::TrainableCopy()
     }
   }));
   return copy;
+}
+
+LanguageModel LanguageModel::Cast(at::ScalarType dtype) const {
+  at::AutoGradMode with_grad(true);
+  LanguageModel cast = *this;
+  for (const auto& [name, slot] : cast.Slots()) *slot = slot->to(dtype);
+  if (config_.tie_embeddings) cast.head_ = cast.embedding_;
+  return cast;
 }
 
 std::vector<std::pair<std::string, at::Tensor*>> LanguageModel::Slots() {

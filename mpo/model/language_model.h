@@ -71,9 +71,15 @@ class LanguageModel {
   // Load and transformers read back; other files of the directory stay.
   absl::Status Save(const std::filesystem::path& directory) const;
 
-  // A deep copy whose tensors are leaves that require grad: full-weight
-  // training. Update them in place through Parameters() under no_grad.
-  absl::StatusOr<std::shared_ptr<LanguageModel>> TrainableCopy() const;
+  // A deep copy in float32 whose tensors are leaves that require grad:
+  // full-weight training. Update them in place through Parameters() under
+  // no_grad.
+  absl::StatusOr<std::shared_ptr<LanguageModel>> TrainableCopy(
+      const at::Device& device = at::kCPU) const;
+
+  // The same weights in another dtype; gradients of the result reach the
+  // weights of this. LibTorch's exceptions pass through.
+  LanguageModel Cast(at::ScalarType dtype) const;
 
   const ModelConfig& config() const { return config_; }
   const at::Tensor& embedding() const {

@@ -208,8 +208,19 @@ std::vector<NamedTensor> LoraAdapter::Parameters() const {
   return all;
 }
 
-absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Clone() const {
-  return FromTensors(config_, model_, Parameters());
+absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Clone(
+    const at::Device& device) const {
+  MPO_ASSIGN_OR_RETURN(auto clone, FromTensors(config_, model_, Parameters()));
+  MPO_RETURN_IF_ERROR(CatchTorch("move adapter", [&] {
+    const auto move = [&](at::Tensor& x) {
+      if (x.defined()) x = x.detach().to(device).set_requires_grad(true);
+    };
+    for (auto& layer : clone->layers_) {
+      for (LoraWeights& weights : layer) move(weights.a), move(weights.b);
+    }
+    move(clone->head_.a), move(clone->head_.b);
+  }));
+  return clone;
 }
 
 absl::Status CheckFits(const LoraAdapter& adapter, const ModelConfig& model) {

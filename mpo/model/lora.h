@@ -85,7 +85,8 @@ class LoraAdapter {
   }
 
   // A deep copy: a snapshot that training does not touch.
-  absl::StatusOr<std::shared_ptr<LoraAdapter>> Clone() const;
+  absl::StatusOr<std::shared_ptr<LoraAdapter>> Clone(
+      const at::Device& device = at::kCPU) const;
 
  private:
   LoraAdapter(LoraConfig config, ModelConfig model);

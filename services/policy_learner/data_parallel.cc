@@ -60,7 +60,7 @@ void DataParallel::Complete(const std::vector<at::Tensor>& matrices,
                             const std::string& what) const {
   if (!shared() || matrices.empty()) return;
   at::NoGradGuard no_grad;
-  const at::Tensor all = at::stack(matrices);
+  const at::Tensor all = at::stack(matrices).to(group_->device());
   OrThrow(group_->AllReduceSum(all, what));
   for (size_t i = 0; i < matrices.size(); ++i) {
     at::Tensor(matrices[i]).copy_(all[static_cast<int64_t>(i)]);
@@ -74,7 +74,9 @@ void DataParallel::Sum(const std::vector<double*>& numbers,
       torch::zeros({static_cast<int64_t>(numbers.size())}, torch::kDouble);
   double* values = all.data_ptr<double>();
   for (size_t i = 0; i < numbers.size(); ++i) values[i] = *numbers[i];
-  OrThrow(group_->AllReduceSum(all, what));
+  const at::Tensor there = all.to(group_->device());
+  OrThrow(group_->AllReduceSum(there, what));
+  all.copy_(there);
   for (size_t i = 0; i < numbers.size(); ++i) *numbers[i] = values[i];
 }
 
@@ -99,7 +101,7 @@ void DataParallel::SumGradients(const std::vector<NamedTensor>& leaves,
     for (const at::Tensor& grad : bucket) {
       flat.push_back(grad.flatten().to(at::kFloat));
     }
-    const at::Tensor sum = at::cat(flat);
+    const at::Tensor sum = at::cat(flat).to(group_->device());
     OrThrow(group_->AllReduceSum(sum, what));
     int64_t offset = 0;
     for (const at::Tensor& grad : bucket) {
@@ -125,14 +127,16 @@ void DataParallel::Broadcast(const std::vector<NamedTensor>& tensors) const {
   at::NoGradGuard no_grad;
   for (const NamedTensor& entry : tensors) {
     at::Tensor target = entry.tensor;
-    const bool direct =
-        target.is_contiguous() && (target.scalar_type() == at::kFloat ||
-                                   target.scalar_type() == at::kDouble ||
-                                   target.scalar_type() == at::kLong);
+    const bool moves = target.scalar_type() == at::kFloat ||
+                       target.scalar_type() == at::kDouble ||
+                       target.scalar_type() == at::kLong;
+    // The tensor itself where it can be sent as it lies.
     const at::Tensor sent =
-        direct ? target.detach() : target.detach().to(at::kFloat).contiguous();
+        target.detach()
+            .to(group_->device(), moves ? target.scalar_type() : at::kFloat)
+            .contiguous();
     OrThrow(group_->Broadcast(sent, /*root=*/0, entry.name));
-    if (!direct) target.copy_(sent);
+    if (!sent.is_alias_of(target)) target.copy_(sent);
   }
 }
 

@@ -67,7 +67,8 @@ void LeafShard::GatherRuns(const at::Tensor& own, const std::string& what,
                            const Visit& visit) const {
   for (int64_t at = 0; at < run_; at += kBucket) {
     const int64_t count = std::min(kBucket, run_ - at);
-    const at::Tensor all = torch::empty({group_.ranks(), count});
+    const at::Tensor all =
+        torch::empty({group_.ranks(), count}, group_.device());
     if (absl::Status status =
             group_.AllGather(own.narrow(0, at, count), all, what);
         !status.ok()) {
@@ -81,7 +82,7 @@ void LeafShard::GatherRuns(const at::Tensor& own, const std::string& what,
 
 void LeafShard::GatherLeaves() const {
   at::NoGradGuard no_grad;
-  const at::Tensor own = torch::zeros({run_});
+  const at::Tensor own = torch::zeros({run_}, group_.device());
   int64_t at = 0;
   for (const auto& part : own_) {
     own.narrow(0, at, part.tensor.numel()).copy_(part.tensor);
@@ -100,7 +101,7 @@ void LeafShard::GatherLeaves() const {
 std::vector<at::Tensor> LeafShard::Gather(const std::vector<at::Tensor>& parts,
                                           const std::string& what) const {
   at::NoGradGuard no_grad;
-  const at::Tensor own = torch::zeros({run_});
+  const at::Tensor own = torch::zeros({run_}, group_.device());
   int64_t at = 0;
   for (const at::Tensor& part : parts) {
     own.narrow(0, at, part.numel()).copy_(part);

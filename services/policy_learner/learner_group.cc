@@ -8,8 +8,35 @@
 #include "mpo/collective/gloo/gloo_group.h"
 #include "mpo/collective/remote_membership.h"
 #include "mpo/logging/log.h"
+#ifdef MPO_WITH_CUDA
+#include "mpo/collective/nccl/nccl_group.h"
+#endif
 
 namespace mpo::policy_learner {
+namespace {
+
+absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> Connect(
+    std::shared_ptr<collective::Membership> membership,
+    const LearnerGroup::Options& options) {
+  const collective::ProcessGroup::Options operations = {.patience =
+                                                            options.patience};
+  if (options.device.is_cuda()) {
+#ifdef MPO_WITH_CUDA
+    return collective::NcclGroup::Connect(
+        std::move(membership),
+        {.operations = operations, .device = options.device.index()});
+#else
+    return absl::FailedPreconditionError(
+        "this build has no CUDA: ranks on GPUs need the preset cuda");
+#endif
+  }
+  MPO_ASSIGN_OR_RETURN(const std::string host,
+                       collective::LocalAddressTowards(options.address));
+  return collective::GlooGroup::Connect(
+      std::move(membership), {.operations = operations, .host = host});
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<LearnerGroup>> LearnerGroup::Form(
     const Options& options, Clock& clock) {
@@ -43,16 +70,10 @@ absl::StatusOr<std::unique_ptr<LearnerGroup>> LearnerGroup::Form(
                               .incarnation = options.incarnation},
                              options.join));
   }
-  MPO_ASSIGN_OR_RETURN(const std::string host,
-                       collective::LocalAddressTowards(options.address));
-  MPO_ASSIGN_OR_RETURN(
-      made->group_,
-      collective::GlooGroup::Connect(
-          std::move(membership),
-          {.operations = {.patience = options.patience}, .host = host}));
-  logging::Info(
-      "all ranks are connected",
-      {{"rank", options.rank}, {"ranks", options.ranks}, {"address", host}});
+  MPO_ASSIGN_OR_RETURN(made->group_, Connect(std::move(membership), options));
+  logging::Info("all ranks are connected", {{"rank", options.rank},
+                                            {"ranks", options.ranks},
+                                            {"device", options.device.str()}});
   return made;
 }
 

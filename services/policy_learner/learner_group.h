@@ -26,11 +26,14 @@ class LearnerGroup {
     std::string incarnation = {};                 // Random, one a process.
     absl::Duration patience = absl::Seconds(20);  // ProcessGroup::Options.
     absl::Duration join = absl::Minutes(5);       // For all to be there.
+    // Where this rank's model lies: Gloo on the CPU, NCCL on a GPU.
+    at::Device device = at::kCPU;
   };
 
   // Waits until all ranks have joined and are connected. INVALID_ARGUMENT: no
-  // such rank. Else errors of Rendezvous::Join, RemoteMembership::Join and
-  // GlooGroup::Connect.
+  // such rank. FAILED_PRECONDITION: a GPU, and a build without CUDA. Else
+  // errors of Rendezvous::Join, RemoteMembership::Join and GlooGroup::Connect
+  // or NcclGroup::Connect.
   static absl::StatusOr<std::unique_ptr<LearnerGroup>> Form(
       const Options& options, Clock& clock);
 

@@ -46,8 +46,8 @@ absl::StatusOr<std::unique_ptr<EnginePusher>> MakePusher(
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> FormGroup(
-    const LearnerProcessOptions& options,
+absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> JoinGroup(
+    const LearnerProcessOptions& options, const at::Device& device,
     std::unique_ptr<LearnerGroup>& holder) {
   const config::v1::Mesh& mesh = options.config.mesh();
   LearnerGroup::Options own = {.rank = options.rank,
@@ -56,7 +56,8 @@ absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> FormGroup(
                                .listen = options.group,
                                .config_sha256 = options.config_sha256,
                                .incarnation = Incarnation(),
-                               .patience = absl::Seconds(mesh.rank_patience())};
+                               .patience = absl::Seconds(mesh.rank_patience()),
+                               .device = device};
   if (options.rank > 0 && !options.group.empty()) own.address = options.group;
   MPO_ASSIGN_OR_RETURN(holder, LearnerGroup::Form(own, Clock::Real()));
   return holder->group();
@@ -71,11 +72,13 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
       metrics::Exposition::Start(options.name, options.metrics_listen));
   std::unique_ptr<LearnerGroup> group;
   const bool shared = config.learner().ranks() > 1;
-  MPO_ASSIGN_OR_RETURN(
-      auto trainer,
-      shared ? LoadTrainer(config, Clock::Real(),
-                           [&]() { return FormGroup(options, group); })
-             : LoadTrainer(config, Clock::Real()));
+  MPO_ASSIGN_OR_RETURN(auto trainer,
+                       shared ? LoadTrainer(config, Clock::Real(), /*rank=*/0,
+                                            [&](const at::Device& device) {
+                                              return JoinGroup(options, device,
+                                                               group);
+                                            })
+                              : LoadTrainer(config, Clock::Real()));
   std::optional<OrderGiver> orders;
   if (shared) {
     orders.emplace(*group->group(), *group->book());

@@ -29,10 +29,10 @@ struct LearnerProcessOptions {
 // run by RunRank.
 absl::Status RunLearner(const LearnerProcessOptions& options);
 
-// Joins the ranks that `options` name; `holder` keeps the group alive. Errors
-// as LearnerGroup::Form.
-absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> FormGroup(
-    const LearnerProcessOptions& options,
+// Joins the ranks that `options` name, with a model on `device`; `holder` keeps
+// the group alive. Errors as LearnerGroup::Form.
+absl::StatusOr<std::shared_ptr<collective::ProcessGroup>> JoinGroup(
+    const LearnerProcessOptions& options, const at::Device& device,
     std::unique_ptr<LearnerGroup>& holder);
 
 }  // namespace mpo::policy_learner

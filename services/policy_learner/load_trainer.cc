@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/load_trainer.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <thread>
@@ -28,24 +30,35 @@ int ThreadsOf(const config::v1::RunConfig& config) {
 
 }  // namespace
 
+at::Device DeviceOfRank(const at::Device& device, int rank, int devices) {
+  if (!device.is_cuda() || devices <= 0) return device;
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(rank % devices)};
+}
+
 absl::StatusOr<std::unique_ptr<PolicyTrainer>> LoadTrainer(
-    const config::v1::RunConfig& config, Clock& clock,
-    const std::function<
-        absl::StatusOr<std::shared_ptr<collective::ProcessGroup>>()>&
-        form_group) {
-  MPO_ASSIGN_OR_RETURN(const TrainerOptions options,
-                       TrainerOptionsFrom(config));
+    const config::v1::RunConfig& config, Clock& clock, int rank,
+    const FormGroup& form_group) {
+  MPO_ASSIGN_OR_RETURN(TrainerOptions options, TrainerOptionsFrom(config));
+  if (form_group && options.placement.device.is_cuda()) {
+    options.placement.device =
+        DeviceOfRank(options.placement.device, rank,
+                     static_cast<int>(torch::cuda::device_count()));
+  }
   tensor::SetThreads(ThreadsOf(config));
-  MPO_ASSIGN_OR_RETURN(auto model,
-                       model::LanguageModel::Load(config.policy().model()));
+  // Full weights begin in float32 whatever the passes run in.
+  model::LoadOptions placement = options.placement;
+  if (!options.lora.has_value()) placement.dtype = at::kFloat;
+  MPO_ASSIGN_OR_RETURN(auto model, model::LanguageModel::Load(
+                                       config.policy().model(), placement));
   std::shared_ptr<const model::LanguageModel> reference;
   if (!config.policy().reference().empty()) {
-    MPO_ASSIGN_OR_RETURN(
-        reference, model::LanguageModel::Load(config.policy().reference()));
+    MPO_ASSIGN_OR_RETURN(reference,
+                         model::LanguageModel::Load(config.policy().reference(),
+                                                    options.placement));
   }
   std::shared_ptr<collective::ProcessGroup> group;
   if (form_group) {
-    MPO_ASSIGN_OR_RETURN(group, form_group());
+    MPO_ASSIGN_OR_RETURN(group, form_group(options.placement.device));
   }
   return PolicyTrainer::Create(std::move(model), options, clock,
                                std::move(reference), std::move(group));

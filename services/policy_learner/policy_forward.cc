@@ -62,9 +62,10 @@ PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
       value_token.push_back(sample * columns + t);
     }
   });
-  micro.sequences.tokens = tokens;
-  micro.sequences.positions = positions;
-  micro.sequences.valid = part >= 0;
+  const at::Device device = model_.policy().device();
+  micro.sequences.tokens = tokens.to(device);
+  micro.sequences.positions = positions.to(device);
+  micro.sequences.valid = (part >= 0).to(device);
   if (shared) {
     const at::Tensor of_key = part.unsqueeze(1);
     const at::Tensor open =
@@ -74,7 +75,8 @@ PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
     // Finite, as the decoder's own mask: no row may be without a key.
     micro.sequences.bias =
         torch::zeros({count, 1, length, length})
-            .masked_fill_(open.logical_not().unsqueeze(1), -1e30);
+            .masked_fill_(open.logical_not().unsqueeze(1), -1e30)
+            .to(device);
   }
   // Only these leave the last layer; the others count from among them.
   std::vector<int64_t> needed = hidden;
@@ -86,11 +88,14 @@ PolicyUpdate::MicroBatch PolicyUpdate::MakeMicroBatch(
       at = std::lower_bound(needed.begin(), needed.end(), at) - needed.begin();
     }
   }
-  micro.needed_index = torch::tensor(needed, torch::kLong);
-  micro.hidden_index = torch::tensor(hidden, torch::kLong);
+  const auto index = [&](const std::vector<int64_t>& values) {
+    return torch::tensor(values, torch::kLong).to(device);
+  };
+  micro.needed_index = index(needed);
+  micro.hidden_index = index(hidden);
   micro.token_index = torch::tensor(token, torch::kLong);
   micro.response_index = torch::tensor(sequence, torch::kLong);
-  micro.value_hidden_index = torch::tensor(value_hidden, torch::kLong);
+  micro.value_hidden_index = index(value_hidden);
   micro.value_token_index = torch::tensor(value_token, torch::kLong);
   return micro;
 }
@@ -133,9 +138,9 @@ at::Tensor PolicyUpdate::Trunk(const MicroBatch& micro, bool reference) {
   });
   at::Tensor out;
   if (known) {
-    out = torch::zeros({static_cast<int64_t>(micro.rows.size()),
-                        micro.sequences.tokens.size(1),
-                        base.config().hidden_size});
+    out = base.final_norm().new_zeros({static_cast<int64_t>(micro.rows.size()),
+                                       micro.sequences.tokens.size(1),
+                                       base.config().hidden_size});
   } else {
     out = model::ForwardLayers(base, nullptr,
                                model::Embed(base, micro.sequences.tokens),
@@ -162,7 +167,7 @@ at::Tensor PolicyUpdate::Layers(const MicroBatch& micro, bool reference) {
       reference && model_.reference_apart() ? 0 : model_.trunk_layers();
   return model::ForwardLayersAt(weights, reference ? nullptr : model_.adapter(),
                                 Trunk(micro, reference), micro.sequences, first,
-                                micro.needed_index);
+                                micro.needed_index, options_.activations);
 }
 
 at::Tensor PolicyUpdate::Hidden(const MicroBatch& micro, bool reference) {
@@ -176,11 +181,12 @@ at::Tensor PolicyUpdate::ValueHidden(const MicroBatch& micro,
     at::NoGradGuard no_grad;
     return Normed(model_.policy(), layers, micro.value_hidden_index);
   }
+  const model::LanguageModel& trunk = value_.trunk->compute();
   const at::Tensor out = model::ForwardLayersAt(
-      *value_.trunk, nullptr,
-      model::Embed(*value_.trunk, micro.sequences.tokens), micro.sequences,
-      /*first_layer=*/0, micro.needed_index);
-  return Normed(*value_.trunk, out, micro.value_hidden_index);
+      trunk, nullptr, model::Embed(trunk, micro.sequences.tokens),
+      micro.sequences, /*first_layer=*/0, micro.needed_index,
+      options_.activations);
+  return Normed(trunk, out, micro.value_hidden_index);
 }
 
 at::Tensor PolicyUpdate::PolicyHead() const {

@@ -15,10 +15,27 @@ namespace mpo::policy_learner {
 
 using tensor::NamedTensor;
 
+namespace {
+
+// The model itself where it has that placement already.
+absl::StatusOr<std::shared_ptr<const model::LanguageModel>> PlacedAs(
+    std::shared_ptr<const model::LanguageModel> model,
+    const model::LoadOptions& placement) {
+  if (model->dtype() == placement.dtype &&
+      model->device() == placement.device) {
+    return model;
+  }
+  return model::LanguageModel::FromTensors(model->config(), model->StateDict(),
+                                           placement);
+}
+
+}  // namespace
+
 absl::StatusOr<PolicyModel> PolicyModel::Create(
     std::shared_ptr<const model::LanguageModel> base,
     const std::optional<model::LoraConfig>& lora, uint64_t seed,
-    std::shared_ptr<const model::LanguageModel> reference) {
+    std::shared_ptr<const model::LanguageModel> reference,
+    const model::LoadOptions& placement) {
   PolicyModel policy;
   if (reference != nullptr) {
     const model::ModelConfig &own = base->config(),
@@ -30,24 +47,27 @@ absl::StatusOr<PolicyModel> PolicyModel::Create(
                        own.context, " tokens as in policy.model, found ",
                        other.vocab_size, " and ", other.context));
     }
-    policy.reference_ = std::move(reference);
+    MPO_ASSIGN_OR_RETURN(policy.reference_,
+                         PlacedAs(std::move(reference), placement));
   }
   if (lora.has_value()) {
-    MPO_ASSIGN_OR_RETURN(policy.adapter_, model::LoraAdapter::Create(
-                                              *lora, base->config(), seed));
+    MPO_ASSIGN_OR_RETURN(const auto fresh, model::LoraAdapter::Create(
+                                               *lora, base->config(), seed));
+    MPO_ASSIGN_OR_RETURN(policy.adapter_, fresh->Clone(placement.device));
   } else {
-    MPO_ASSIGN_OR_RETURN(policy.full_, base->TrainableCopy());
+    MPO_ASSIGN_OR_RETURN(policy.full_,
+                         model::MasterWeights::Create(*base, placement));
   }
-  policy.base_ = std::move(base);
+  MPO_ASSIGN_OR_RETURN(policy.base_, PlacedAs(std::move(base), placement));
   return policy;
 }
 
 std::vector<NamedTensor> PolicyModel::Trainable() const {
-  return adapter_ ? adapter_->Parameters() : full_->Parameters();
+  return adapter_ ? adapter_->Parameters() : full_->leaves().Parameters();
 }
 
 std::vector<NamedTensor> PolicyModel::Weights() const {
-  return adapter_ ? adapter_->Parameters() : full_->StateDict();
+  return adapter_ ? adapter_->Parameters() : full_->leaves().StateDict();
 }
 
 std::string PolicyModel::adapter_config() const {
@@ -68,7 +88,8 @@ absl::Status PolicyModel::Load(const std::filesystem::path& directory) {
   }
   const std::filesystem::path path = directory / "model.safetensors";
   MPO_ASSIGN_OR_RETURN(std::vector<NamedTensor> values, ReadSafetensors(path));
-  return CopyByName(values, Weights(), path.string());
+  MPO_RETURN_IF_ERROR(CopyByName(values, Weights(), path.string()));
+  return tensor::CatchTorch("cast the weights", [&] { Refresh(); });
 }
 
 absl::Status CopyByName(const std::vector<NamedTensor>& values,

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
+#include "mpo/model/master_weights.h"
 #include "mpo/tensor/codec.h"
 
 namespace mpo::policy_learner {
@@ -19,13 +20,15 @@ namespace mpo::policy_learner {
 class PolicyModel {
  public:
   // `lora` empty = full weights. `reference` null = the base, which with an
-  // adapter is the policy with the adapter off. INVALID_ARGUMENT when the
-  // adapter does not fit the model or the reference has another vocabulary or
-  // a shorter context.
+  // adapter is the policy with the adapter off. Base, reference and what the
+  // policy runs on get the dtype and device of `placement`; what is trained is
+  // float32. INVALID_ARGUMENT when the adapter does not fit the model or the
+  // reference has another vocabulary or a shorter context.
   static absl::StatusOr<PolicyModel> Create(
       std::shared_ptr<const model::LanguageModel> base,
       const std::optional<model::LoraConfig>& lora, uint64_t seed,
-      std::shared_ptr<const model::LanguageModel> reference = nullptr);
+      std::shared_ptr<const model::LanguageModel> reference = nullptr,
+      const model::LoadOptions& placement = {});
 
   const model::LanguageModel& reference() const {
     return reference_ ? *reference_ : *base_;
@@ -38,7 +41,9 @@ class PolicyModel {
   // with the policy.
   bool reference_apart() const { return reference_ != nullptr; }
   // The weights the policy runs on, with adapter(), null for full weights.
-  const model::LanguageModel& policy() const { return full_ ? *full_ : *base_; }
+  const model::LanguageModel& policy() const {
+    return full_ ? full_->compute() : *base_;
+  }
   const model::LoraAdapter* adapter() const { return adapter_.get(); }
   // Layers [0, trunk_layers()) never change, and are those of the reference
   // too unless that is apart.
@@ -46,7 +51,13 @@ class PolicyModel {
     return adapter_ ? adapter_->first_layer() : 0;
   }
 
-  // Leaves the optimiser updates, with stable names.
+  // The policy runs on what the leaves are now. LibTorch's exceptions pass
+  // through.
+  void Refresh() {
+    if (full_) full_->Refresh();
+  }
+
+  // Leaves the optimiser updates, with stable names; Refresh after that.
   std::vector<tensor::NamedTensor> Trainable() const;
   // The same weights under the names others know them by (PEFT or Hugging
   // Face), sharing memory: what is published and saved.
@@ -65,7 +76,7 @@ class PolicyModel {
   PolicyModel() = default;
   std::shared_ptr<const model::LanguageModel> base_;
   std::shared_ptr<const model::LanguageModel> reference_;
-  std::shared_ptr<model::LanguageModel> full_;
+  std::unique_ptr<model::MasterWeights> full_;
   std::shared_ptr<model::LoraAdapter> adapter_;
 };
 

@@ -62,14 +62,16 @@ absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
   if (group != nullptr) {
     MPO_RETURN_IF_ERROR(CompareModels(*base, reference.get(), *group));
   }
-  std::shared_ptr<model::LanguageModel> value_trunk;
+  std::unique_ptr<model::MasterWeights> value_trunk;
   if (options.algorithm == Algorithm::kPpo &&
       options.value_model == ValueModelKind::kSeparate) {
-    MPO_ASSIGN_OR_RETURN(value_trunk, base->TrainableCopy());
+    MPO_ASSIGN_OR_RETURN(
+        value_trunk, model::MasterWeights::Create(*base, options.placement));
   }
-  MPO_ASSIGN_OR_RETURN(PolicyModel model,
-                       PolicyModel::Create(std::move(base), options.lora,
-                                           options.seed, std::move(reference)));
+  MPO_ASSIGN_OR_RETURN(
+      PolicyModel model,
+      PolicyModel::Create(std::move(base), options.lora, options.seed,
+                          std::move(reference), options.placement));
   return tensor::CatchTorch("make trainer", [&] {
     return std::unique_ptr<PolicyTrainer>(
         new PolicyTrainer(std::move(model), std::move(value_trunk), options,
@@ -78,7 +80,7 @@ absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
 }
 
 PolicyTrainer::PolicyTrainer(PolicyModel model,
-                             std::shared_ptr<model::LanguageModel> value_trunk,
+                             std::unique_ptr<model::MasterWeights> value_trunk,
                              const TrainerOptions& options, Clock& clock,
                              std::shared_ptr<collective::ProcessGroup> group)
     : options_(options),
@@ -90,7 +92,7 @@ PolicyTrainer::PolicyTrainer(PolicyModel model,
                  group_.get()),
       value_trunk_(std::move(value_trunk)),
       value_head_(model_.policy().config().hidden_size, options,
-                  value_trunk_ ? value_trunk_->Parameters()
+                  value_trunk_ ? value_trunk_->leaves().Parameters()
                                : std::vector<tensor::NamedTensor>(),
                   group_.get()) {}
 
@@ -125,7 +127,8 @@ uint64_t PolicyTrainer::CheckpointBytes() const {
   std::vector<tensor::NamedTensor> trained = model_.Trainable();
   for (auto& entry : value_head_.Weights()) trained.push_back(entry);
   if (value_trunk_) {
-    for (auto& entry : value_trunk_->Parameters()) trained.push_back(entry);
+    for (auto& entry : value_trunk_->leaves().Parameters())
+      trained.push_back(entry);
   }
   uint64_t bytes = 0;
   for (const auto& entry : trained) bytes += 3 * entry.tensor.nbytes();
@@ -174,19 +177,25 @@ absl::Status PolicyTrainer::Save(const std::filesystem::path& directory) const {
                        CatchAll("save trainer", [&] { return State(); }));
   MPO_RETURN_IF_ERROR(model_.Save(directory));
   if (value_trunk_) {
-    MPO_RETURN_IF_ERROR(model::WriteSafetensors(directory / kValueFile,
-                                                value_trunk_->StateDict()));
+    MPO_RETURN_IF_ERROR(model::WriteSafetensors(
+        directory / kValueFile, value_trunk_->leaves().StateDict()));
   }
   return model::WriteSafetensors(directory / "trainer.safetensors", state);
 }
 
 absl::Status PolicyTrainer::Share(
-    const std::vector<tensor::NamedTensor>& state) const {
+    const std::vector<tensor::NamedTensor>& state) {
   return CatchAll("share trainer", [&] {
     parallel_.Broadcast(model_.Weights());
-    if (value_trunk_) parallel_.Broadcast(value_trunk_->StateDict());
+    if (value_trunk_) parallel_.Broadcast(value_trunk_->leaves().StateDict());
     parallel_.Broadcast(state);
+    Refresh();
   });
+}
+
+void PolicyTrainer::Refresh() {
+  model_.Refresh();
+  if (value_trunk_) value_trunk_->Refresh();
 }
 
 absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
@@ -197,7 +206,8 @@ absl::Status PolicyTrainer::Load(const std::filesystem::path& directory) {
     const std::filesystem::path values = directory / kValueFile;
     MPO_ASSIGN_OR_RETURN(const auto trunk, ReadSafetensors(values));
     MPO_RETURN_IF_ERROR(
-        CopyByName(trunk, value_trunk_->StateDict(), values.string()));
+        CopyByName(trunk, value_trunk_->leaves().StateDict(), values.string()));
+    MPO_RETURN_IF_ERROR(CatchAll("cast the weights", [&] { Refresh(); }));
   }
   if (group_ != nullptr) {
     // In the order and with the types of all ranks.

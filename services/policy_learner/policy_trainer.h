@@ -92,7 +92,7 @@ class PolicyTrainer {
 
  private:
   PolicyTrainer(PolicyModel model,
-                std::shared_ptr<model::LanguageModel> value_trunk,
+                std::unique_ptr<model::MasterWeights> value_trunk,
                 const TrainerOptions& options, Clock& clock,
                 std::shared_ptr<collective::ProcessGroup> group);
   absl::Status Announce(const Work& work) const {
@@ -109,7 +109,9 @@ class PolicyTrainer {
   absl::Status Restore(const std::vector<tensor::NamedTensor>& state,
                        const std::string& source);
   // In a group: weights and `state` become rank 0's.
-  absl::Status Share(const std::vector<tensor::NamedTensor>& state) const;
+  absl::Status Share(const std::vector<tensor::NamedTensor>& state);
+  // The passes run on what the leaves are now.
+  void Refresh();
   // Tensors of the value function and of the statistics, which Load overwrites.
   absl::Status LoadStatistics(const std::vector<tensor::NamedTensor>& state,
                               const std::string& source);
@@ -120,7 +122,7 @@ class PolicyTrainer {
   const DataParallel parallel_;
   PolicyModel model_;
   Optimiser optimiser_;
-  std::shared_ptr<model::LanguageModel> value_trunk_;  // Null = the policy's.
+  std::unique_ptr<model::MasterWeights> value_trunk_;  // Null = the policy's.
   ValueHead value_head_;
   rl::Moments rewards_;
   int nonfinite_in_row_ = 0;

@@ -13,8 +13,8 @@
 #include "services/policy_learner/policy_trainer.h"
 
 namespace mpo::policy_learner {
-PolicyUpdate::PolicyUpdate(const TrainerOptions& options,
-                           const PolicyModel& model, Optimiser& optimiser,
+PolicyUpdate::PolicyUpdate(const TrainerOptions& options, PolicyModel& model,
+                           Optimiser& optimiser,
                            const ValueFunction& value_function,
                            rl::Moments& rewards, Clock& clock,
                            const std::function<void(const char*)>& on_phase,
@@ -62,12 +62,20 @@ void PolicyUpdate::Put(at::Tensor& matrix, const MicroBatch& micro,
   matrix.view(-1).index_copy_(0, micro.token_index, values.detach());
 }
 
+rl::TokenStatistics PolicyUpdate::Tokens(
+    const MicroBatch& micro, const at::Tensor& hidden, const at::Tensor& head,
+    const rl::SelectiveLogprobOptions& options) const {
+  const at::Device device = hidden.device();
+  rl::TokenStatistics token =
+      rl::SelectiveLogprob(hidden, head, Take(batch_.targets, micro).to(device),
+                           Take(temperatures_, micro).to(device), options);
+  return {token.logprobs.to(at::kCPU), token.entropy.to(at::kCPU)};
+}
+
 rl::TokenStatistics PolicyUpdate::PolicyTokens(const MicroBatch& micro,
                                                const at::Tensor& layers) const {
-  return rl::SelectiveLogprob(
-      Normed(model_.policy(), layers, micro.hidden_index), PolicyHead(),
-      Take(batch_.targets, micro), Take(temperatures_, micro),
-      {.entropy_gradient = options_.entropy_coef != 0});
+  return Tokens(micro, Normed(model_.policy(), layers, micro.hidden_index),
+                PolicyHead(), {.entropy_gradient = options_.entropy_coef != 0});
 }
 
 bool PolicyUpdate::Prepare() {
@@ -97,9 +105,7 @@ bool PolicyUpdate::Prepare() {
   for (auto& rows : plan) {
     const MicroBatch micro = MakeMicroBatch(std::move(rows));
     Put(reference_logprobs_, micro,
-        rl::SelectiveLogprob(Hidden(micro, true), model_.reference().head(),
-                             Take(batch_.targets, micro),
-                             Take(temperatures_, micro))
+        Tokens(micro, Hidden(micro, true), model_.reference().head(), {})
             .logprobs);
     at::AutoGradMode with_grad(keep);
     FirstPass pass;
@@ -202,6 +208,8 @@ bool PolicyUpdate::TrainMinibatch(const std::vector<int64_t>& rows,
   if (head && !FitValues(hidden, tokens, value_weights)) return false;
   if (apart && !value_.head.Step(value_learning_rate_)) return false;
   optimiser_.Step(learning_rate_);
+  model_.Refresh();
+  if (apart) value_.trunk->Refresh();
   totals_.grad_norm += norm;
   ++totals_.steps;
   Enter("forward");
@@ -301,10 +309,10 @@ bool PolicyUpdate::FitValues(const std::vector<at::Tensor>& hidden,
   // Of a group's ranks one may have no row of a minibatch.
   const double loss =
       hidden.empty()
-          ? value_.head.Fit(
-                torch::zeros({0, model_.policy().config().hidden_size}),
-                Targets(torch::zeros({0}, torch::kLong), weights),
-                value_learning_rate_)
+          ? value_.head.Fit(model_.policy().final_norm().new_zeros(
+                                {0, model_.policy().config().hidden_size}),
+                            Targets(torch::zeros({0}, torch::kLong), weights),
+                            value_learning_rate_)
           : value_.head.Fit(at::cat(hidden), Targets(at::cat(tokens), weights),
                             value_learning_rate_);
   totals_.value_loss += loss;

@@ -27,7 +27,7 @@ struct StepResult;
 // of a trunk of its own.
 struct ValueFunction {
   ValueHead& head;
-  const model::LanguageModel* trunk;  // Null = the policy's.
+  model::MasterWeights* trunk;  // Null = the policy's.
 };
 
 // One update of the policy from one batch: the frozen trunk once, reference
@@ -37,7 +37,7 @@ struct ValueFunction {
 // exceptions and GroupFailure pass through.
 class PolicyUpdate {
  public:
-  PolicyUpdate(const TrainerOptions& options, const PolicyModel& model,
+  PolicyUpdate(const TrainerOptions& options, PolicyModel& model,
                Optimiser& optimiser, const ValueFunction& value_function,
                rl::Moments& rewards, Clock& clock,
                const std::function<void(const char*)>& on_phase,
@@ -110,7 +110,12 @@ class PolicyUpdate {
   void TakeTrunks(const std::vector<TrainingSample>& samples);
   // False when advantages or returns are not finite; then nothing has changed.
   bool Prepare();
-  // The policy's log-probs and entropies, differentiable.
+  // Log-probs and entropies of the response tokens under `head`, on the CPU, as
+  // is all of an update but the models.
+  rl::TokenStatistics Tokens(const MicroBatch& micro, const at::Tensor& hidden,
+                             const at::Tensor& head,
+                             const rl::SelectiveLogprobOptions& options) const;
+  // The policy's, differentiable.
   rl::TokenStatistics PolicyTokens(const MicroBatch& micro,
                                    const at::Tensor& layers) const;
   std::vector<std::vector<int64_t>> Minibatches(int64_t step, int epoch) const;
@@ -140,7 +145,7 @@ class PolicyUpdate {
   StepResult Finish(bool finite);
 
   const TrainerOptions& options_;
-  const PolicyModel& model_;
+  PolicyModel& model_;
   Optimiser& optimiser_;
   ValueFunction value_;
   rl::Moments& rewards_;

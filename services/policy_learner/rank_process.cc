@@ -23,9 +23,11 @@ absl::Status RunRank(const LearnerProcessOptions& options,
       auto exposition,
       metrics::Exposition::Start(options.name, options.metrics_listen));
   std::unique_ptr<LearnerGroup> group;
-  MPO_ASSIGN_OR_RETURN(
-      auto trainer, LoadTrainer(options.config, Clock::Real(),
-                                [&]() { return FormGroup(options, group); }));
+  MPO_ASSIGN_OR_RETURN(auto trainer,
+                       LoadTrainer(options.config, Clock::Real(), options.rank,
+                                   [&](const at::Device& device) {
+                                     return JoinGroup(options, device, group);
+                                   }));
   // For health checks only: orders come through the rendezvous.
   MPO_ASSIGN_OR_RETURN(
       auto host, rpc::ServerHost::Start({.address = options.listen,

@@ -72,7 +72,8 @@ std::vector<TrainingSample> ToyTask::Sample(const PolicyModel& policy,
         *model::PadSequences(sequences, model::PaddingSide::kLeft);
     const at::Tensor logprobs =
         (model::Forward(policy.policy(), policy.adapter(), batch)
-             .select(1, batch.tokens.size(1) - 1) /
+             .select(1, batch.tokens.size(1) - 1)
+             .to(at::kFloat) /
          kTemperature)
             .log_softmax(1);
     const at::Tensor cumulative = logprobs.exp().cumsum(1).contiguous();

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "mpo/model/decoder.h"
+#include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 #include "mpo/rl/aggregation.h"
 #include "mpo/rl/gae.h"
@@ -83,6 +85,9 @@ struct TrainerOptions {
   int max_nonfinite_steps = 3;
   uint64_t seed = 0;  // Of the initial adapter and of minibatch shuffles.
   std::optional<model::LoraConfig> lora;  // Empty = full weights.
+  // Of the passes; what is trained stays float32 (on the same device).
+  model::LoadOptions placement = {};
+  model::Activations activations = model::Activations::kKept;
 };
 
 }  // namespace mpo::policy_learner

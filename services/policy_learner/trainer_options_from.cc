@@ -5,8 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "mpo/base/status_macros.h"
+#include "mpo/model/placement.h"
 
 namespace mpo::policy_learner {
 namespace {
@@ -238,9 +241,24 @@ absl::StatusOr<TrainerOptions> TrainerOptionsFrom(
     options.lora->target_modules.assign(lora.target_modules().begin(),
                                         lora.target_modules().end());
   }
+  const config::v1::Learner& l = config.learner();
+  if (l.ranks() > 1 && absl::StrContains(l.device(), ":")) {
+    problems.push_back(absl::StrCat(
+        "learner.device: expected cpu or cuda with learner.ranks above 1, "
+        "where each rank takes a GPU of its own, got ",
+        l.device()));
+  }
   if (!problems.empty()) {
     return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
   }
+  if (l.gradient_checkpointing()) {
+    options.activations = model::Activations::kRecomputed;
+  }
+  // Not said in a configuration that was not filled in.
+  MPO_ASSIGN_OR_RETURN(
+      options.placement,
+      model::ParsePlacement(l.dtype().empty() ? "float32" : l.dtype(),
+                            l.device().empty() ? "cpu" : l.device()));
   return options;
 }
 

@@ -139,6 +139,25 @@ TEST_CASE("Options that make no sense are all named", "[learner]") {
                  Contains("generation.group_size is 1"));
 }
 
+TEST_CASE("Where and how precisely the learner computes is read", "[learner]") {
+  const TrainerOptions plain = Good({});
+  CHECK(plain.placement.dtype == at::kFloat);
+  CHECK(plain.placement.device.is_cpu());
+  CHECK(plain.activations == model::Activations::kKept);
+  const TrainerOptions other =
+      Good({"learner.dtype=bfloat16", "learner.gradient_checkpointing=true"});
+  CHECK(other.placement.dtype == at::kBFloat16);
+  CHECK(other.activations == model::Activations::kRecomputed);
+  // More than any machine has.
+  const absl::Status none =
+      TrainerOptionsFrom(Config({"learner.device=cuda:127"})).status();
+  CHECK(absl::IsFailedPrecondition(none));
+  CHECK_THAT(std::string(none.message()), Contains("CUDA devices"));
+  CHECK_THAT(Problem({"learner.device=cuda:1", "learner.ranks=2"}),
+             Contains("learner.device: expected cpu or cuda with "
+                      "learner.ranks above 1"));
+}
+
 TEST_CASE("A setting that nothing would read is refused", "[learner]") {
   CHECK(Problem({"learner.preset=paper", "learner.algorithm=grpo"}) ==
         "learner.preset: paper is ppo, learner.algorithm is grpo; leave out "

@@ -10,15 +10,17 @@
 namespace mpo::policy_learner {
 namespace {
 
-std::vector<tensor::NamedTensor> NewLeaves(int64_t hidden_size) {
-  return {
-      {"value_head.weight", torch::zeros({hidden_size}).requires_grad_(true)},
-      {"value_head.bias", torch::zeros({1}).requires_grad_(true)}};
+std::vector<tensor::NamedTensor> NewLeaves(int64_t hidden_size,
+                                           const at::Device& device) {
+  const auto options = at::TensorOptions(device).requires_grad(true);
+  return {{"value_head.weight", torch::zeros({hidden_size}, options)},
+          {"value_head.bias", torch::zeros({1}, options)}};
 }
 
 at::Tensor Apply(const std::vector<tensor::NamedTensor>& leaves,
                  const at::Tensor& hidden) {
-  return at::mv(hidden, leaves[0].tensor) + leaves[1].tensor;
+  return (at::mv(hidden.to(at::kFloat), leaves[0].tensor) + leaves[1].tensor)
+      .to(at::kCPU);
 }
 
 std::vector<tensor::NamedTensor> Joined(
@@ -34,7 +36,7 @@ ValueHead::ValueHead(int64_t hidden_size, const TrainerOptions& options,
                      std::vector<tensor::NamedTensor> trunk,
                      collective::ProcessGroup* group)
     : options_(options),
-      leaves_(NewLeaves(hidden_size)),
+      leaves_(NewLeaves(hidden_size, options.placement.device)),
       optimiser_(Joined(leaves_, trunk), options,
                  trunk.empty() ? 0 : options.weight_decay, group) {}
 

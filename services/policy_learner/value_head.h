@@ -32,7 +32,8 @@ class ValueHead {
             std::vector<tensor::NamedTensor> trunk = {},
             collective::ProcessGroup* group = nullptr);
 
-  // [N] values of hidden states [N, D]; no gradient.
+  // [N] values, on the CPU, of hidden states [N, D] of any dtype on the device
+  // of options.placement; no gradient.
   at::Tensor Values(const at::Tensor& hidden) const;
 
   // Follows the scale of `returns` [N] with options.popart; else nothing.

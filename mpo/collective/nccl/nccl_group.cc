@@ -150,10 +150,6 @@ NcclGroup::NcclGroup(std::shared_ptr<Membership> membership,
 
 NcclGroup::~NcclGroup() = default;
 
-bool NcclGroup::Reaches(const at::Tensor& tensor) const {
-  return tensor.is_cuda() && tensor.get_device() == device_;
-}
-
 absl::Status NcclGroup::Transfer(const Collective& collective) {
   Communicator& own = *communicator_;
   if (own.comm == nullptr) {

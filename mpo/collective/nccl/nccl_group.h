@@ -26,11 +26,13 @@ class NcclGroup final : public ProcessGroup {
   static absl::StatusOr<std::unique_ptr<NcclGroup>> Connect(
       std::shared_ptr<Membership> membership, const Options& options);
   ~NcclGroup() override;
+  at::Device device() const override {
+    return {at::kCUDA, static_cast<c10::DeviceIndex>(device_)};
+  }
 
  protected:
   // Returns once the result is there for kernels of any stream.
   absl::Status Transfer(const Collective& collective) override;
-  bool Reaches(const at::Tensor& tensor) const override;
 
  private:
   struct Communicator;
