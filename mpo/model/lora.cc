@@ -64,9 +64,10 @@ std::pair<std::string, std::string> PeftNames(const std::string& module) {
   return {prefix + ".lora_A.weight", prefix + ".lora_B.weight"};
 }
 
-LoraWeights Zeros(int64_t rank, const Size& size) {
-  return {at::zeros({rank, size.in}, at::kFloat).set_requires_grad(true),
-          at::zeros({size.out, rank}, at::kFloat).set_requires_grad(true)};
+// Neither is filled: most are copied to or replaced.
+LoraWeights Empty(int64_t rank, const Size& size) {
+  return {at::empty({rank, size.in}, at::kFloat).set_requires_grad(true),
+          at::empty({size.out, rank}, at::kFloat).set_requires_grad(true)};
 }
 
 }  // namespace
@@ -80,11 +81,11 @@ LoraAdapter::LoraAdapter(LoraConfig config, ModelConfig model)
     first_layer_ = std::min(first_layer_, i);
     for (int m = 0; m < kModules; ++m) {
       if (!Targets(config_, kNames[m])) continue;
-      layers_[i][m] = Zeros(config_.rank, ModuleSize(model_, m));
+      layers_[i][m] = Empty(config_.rank, ModuleSize(model_, m));
     }
   }
   if (Targets(config_, "lm_head"))
-    head_ = Zeros(config_.rank, {model_.vocab_size, model_.hidden_size});
+    head_ = Empty(config_.rank, {model_.vocab_size, model_.hidden_size});
 }
 
 double LoraAdapter::scale() const {
@@ -104,23 +105,24 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(
   return CatchTorch("make adapter", [&] {
     at::NoGradGuard no_grad;
     std::shared_ptr<LoraAdapter> adapter(new LoraAdapter(config, model));
-    auto fill = [seed](at::Tensor& a, int64_t stream) {
-      if (!a.defined()) return;
-      const double stddev = 1.0 / std::sqrt(static_cast<double>(a.size(1)));
-      a.copy_(tensor::NormalTensor(a.sizes(), stddev, seed, stream));
+    auto fill = [seed](LoraWeights& w, int64_t stream) {
+      if (!w.a.defined()) return;
+      const double stddev = 1.0 / std::sqrt(static_cast<double>(w.a.size(1)));
+      w.a.copy_(tensor::NormalTensor(w.a.sizes(), stddev, seed, stream));
+      w.b.zero_();
     };
     for (int64_t i = 0; i < model.layers; ++i) {
       for (int m = 0; m < kModules; ++m)
-        fill(adapter->layers_[i][m].a, i * kModules + m);
+        fill(adapter->layers_[i][m], i * kModules + m);
     }
-    fill(adapter->head_.a, model.layers * kModules);
+    fill(adapter->head_, model.layers * kModules);
     return adapter;
   });
 }
 
 absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::FromTensors(
     const LoraConfig& config, const ModelConfig& model,
-    const std::vector<NamedTensor>& tensors) {
+    const std::vector<NamedTensor>& tensors, LanguageModel::Memory memory) {
   MPO_RETURN_IF_ERROR(ValidateLora(config, model));
   MPO_ASSIGN_OR_RETURN(
       auto adapter, CatchTorch("make adapter", [&] {
@@ -128,21 +130,29 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::FromTensors(
       }));
   std::map<std::string, at::Tensor> sources;
   for (const NamedTensor& named : tensors) sources[named.name] = named.tensor;
-  for (NamedTensor& target : adapter->Parameters()) {
-    auto it = sources.find(target.name);
+  for (const auto& [name, slot] : adapter->Slots()) {
+    auto it = sources.find(name);
     if (it == sources.end()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("adapter: tensor '", target.name, "' is missing"));
+          absl::StrCat("adapter: tensor '", name, "' is missing"));
     }
-    if (it->second.sizes() != target.tensor.sizes()) {
+    const at::Tensor& source = it->second;
+    if (source.sizes() != slot->sizes()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("adapter: tensor '", target.name, "': expected shape ",
-                       tensor::ShapeString(target.tensor.sizes()), ", found ",
-                       tensor::ShapeString(it->second.sizes())));
+          absl::StrCat("adapter: tensor '", name, "': expected shape ",
+                       tensor::ShapeString(slot->sizes()), ", found ",
+                       tensor::ShapeString(source.sizes())));
     }
+    const bool shared = memory == LanguageModel::Memory::kShared &&
+                        source.scalar_type() == at::kFloat && source.is_cpu() &&
+                        source.is_contiguous();
     MPO_RETURN_IF_ERROR(CatchTorch("copy adapter", [&] {
       at::NoGradGuard no_grad;
-      target.tensor.copy_(it->second);
+      if (shared) {
+        *slot = source.detach().set_requires_grad(true);
+      } else {
+        slot->copy_(source);
+      }
     }));
     sources.erase(it);
   }
@@ -195,11 +205,20 @@ absl::Status LoraAdapter::Save(const std::filesystem::path& directory) const {
 
 std::vector<NamedTensor> LoraAdapter::Parameters() const {
   std::vector<NamedTensor> all;
-  auto add = [&](const LoraWeights& weights, const std::string& module) {
+  // The tensors are handles; nothing is changed through them here.
+  for (const auto& [name, slot] : const_cast<LoraAdapter*>(this)->Slots()) {
+    all.push_back({name, *slot});
+  }
+  return all;
+}
+
+std::vector<std::pair<std::string, at::Tensor*>> LoraAdapter::Slots() {
+  std::vector<std::pair<std::string, at::Tensor*>> all;
+  auto add = [&](LoraWeights& weights, const std::string& module) {
     if (!weights.a.defined()) return;
     const auto [a, b] = PeftNames(module);
-    all.push_back({a, weights.a});
-    all.push_back({b, weights.b});
+    all.emplace_back(a, &weights.a);
+    all.emplace_back(b, &weights.b);
   };
   for (int64_t i = first_layer_; i < model_.layers; ++i) {
     for (int m = 0; m < kModules; ++m) add(layers_[i][m], ModuleName(i, m));
@@ -212,13 +231,9 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Clone(
     const at::Device& device) const {
   MPO_ASSIGN_OR_RETURN(auto clone, FromTensors(config_, model_, Parameters()));
   MPO_RETURN_IF_ERROR(CatchTorch("move adapter", [&] {
-    const auto move = [&](at::Tensor& x) {
-      if (x.defined()) x = x.detach().to(device).set_requires_grad(true);
-    };
-    for (auto& layer : clone->layers_) {
-      for (LoraWeights& weights : layer) move(weights.a), move(weights.b);
+    for (const auto& [name, slot] : clone->Slots()) {
+      *slot = slot->detach().to(device).set_requires_grad(true);
     }
-    move(clone->head_.a), move(clone->head_.b);
   }));
   return clone;
 }

@@ -41,11 +41,14 @@ class LoraAdapter {
   static absl::StatusOr<std::shared_ptr<LoraAdapter>> Create(
       const LoraConfig& config, const ModelConfig& model, uint64_t seed);
 
-  // From tensors named as Parameters() names them, in any order; copies them.
+  // From tensors named as Parameters() names them, in any order. With kShared
+  // the adapter lies on the memory of those that are float32 on the CPU and
+  // contiguous, which must not change as long as it lives; the rest is copied.
   // INVALID_ARGUMENT for a missing or unexpected name or a wrong shape.
   static absl::StatusOr<std::shared_ptr<LoraAdapter>> FromTensors(
       const LoraConfig& config, const ModelConfig& model,
-      const std::vector<tensor::NamedTensor>& tensors);
+      const std::vector<tensor::NamedTensor>& tensors,
+      LanguageModel::Memory memory = LanguageModel::Memory::kCopied);
 
   // Reads a PEFT directory (adapter_config.json, adapter_model.safetensors).
   // The copy of the base's head that PEFT puts beside an adapter of lm_head is
@@ -90,6 +93,8 @@ class LoraAdapter {
 
  private:
   LoraAdapter(LoraConfig config, ModelConfig model);
+  // As Parameters(), to be replaced.
+  std::vector<std::pair<std::string, at::Tensor*>> Slots();
 
   LoraConfig config_;
   ModelConfig model_;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -19,7 +20,34 @@
 namespace mpo::weights {
 namespace {
 
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+// F_SEAL_FUTURE_WRITE leaves the owner's map as the only way to write.
+constexpr int kSeals =
+    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+// The edition lies behind the bytes.
+constexpr int64_t kAlignment = 64;
+// Files kept: one that is read, one that is filled, one for a late reader.
+constexpr size_t kKept = 3;
+
+int64_t EditionOffset(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+int64_t FileSize(int64_t bytes) { return EditionOffset(bytes) + kAlignment; }
+
+std::atomic_ref<uint64_t> EditionIn(void* data, int64_t bytes) {
+  return std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(
+      static_cast<char*>(data) + EditionOffset(bytes)));
+}
+
+// Whether the lock of the open file could be had at once, or given back.
+bool SetLock(int fd, short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  while (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+    if (errno != EINTR) return false;
+  }
+  return true;
+}
 
 absl::Status Failed(const std::string& what) {
   const int error = errno;
@@ -58,10 +86,13 @@ absl::Status CheckFile(const MemoryOffer& offer, int fd) {
   if (found.st_ino != offer.inode) {
     return Unusable(offer, "is another file by now");
   }
-  if (found.st_size != offer.bytes || offer.bytes <= 0) {
-    return Unusable(offer, absl::StrCat("expected ", offer.bytes,
-                                        " bytes, found ", found.st_size));
+  if (offer.bytes <= 0 || offer.bytes > found.st_size ||
+      found.st_size != FileSize(offer.bytes)) {
+    return Unusable(offer,
+                    absl::StrCat("a file for ", offer.bytes,
+                                 " bytes is expected, found ", found.st_size));
   }
+  // One that shrinks under a reader would end it.
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals) {
     return Unusable(offer, "is not sealed");
@@ -84,7 +115,160 @@ absl::StatusOr<HostGuard> OwnHostGuard() {
   return guard;
 }
 
-absl::StatusOr<std::shared_ptr<const MemoryMap>> MemoryMap::Open(
+absl::StatusOr<std::unique_ptr<MemoryFile>> MemoryFile::Create(int64_t bytes) {
+  if (bytes < 1) {
+    return absl::FailedPreconditionError("a memory file needs a byte");
+  }
+  const int fd = ::memfd_create("mpo-weights", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return Failed("memfd_create");
+  std::unique_ptr<MemoryFile> file(new MemoryFile(fd, bytes));
+  MPO_RETURN_IF_ERROR(file->Prepare());
+  return file;
+}
+
+absl::Status MemoryFile::Prepare() {
+  const int64_t size = FileSize(bytes_);
+  if (::ftruncate(fd_, size) != 0) return Failed("size a memory file");
+  // Without this, memory that is short would be a signal while writing.
+  if (::fallocate(fd_, 0, 0, size) != 0) return Failed("fill a memory file");
+  void* const data =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+  if (data == MAP_FAILED) return Failed("map a memory file");
+  data_ = data;
+  if (::fcntl(fd_, F_ADD_SEALS, kSeals) != 0) return Failed("seal a file");
+  return absl::OkStatus();
+}
+
+MemoryFile::~MemoryFile() {
+  if (data_ != nullptr) ::munmap(data_, FileSize(bytes_));
+  ::close(fd_);
+}
+
+bool MemoryFile::Begin() {
+  // An exclusive lock needs a descriptor that could write, as this one.
+  if (!SetLock(fd_, F_WRLCK)) return false;
+  EditionIn(data_, bytes_) = 0;
+  return true;
+}
+
+absl::Status MemoryFile::Write(int64_t offset, std::string_view bytes) {
+  if (offset < 0 || offset > bytes_ ||
+      static_cast<int64_t>(bytes.size()) > bytes_ - offset) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("offset ", offset, ": ", bytes.size(),
+                     " bytes reach past the file's ", bytes_));
+  }
+  std::memcpy(static_cast<char*>(data_) + offset, bytes.data(), bytes.size());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<MemoryOffer> MemoryFile::Finish() {
+  static std::atomic<uint64_t> editions{0};
+  MemoryOffer offer;
+  struct stat own {};
+  if (::fstat(fd_, &own) != 0) return Failed("a memory file");
+  offer.path = absl::StrCat("/proc/", ::getpid(), "/fd/", fd_);
+  offer.bytes = bytes_;
+  offer.inode = own.st_ino;
+  offer.edition = ++editions;
+  MPO_ASSIGN_OR_RETURN(offer.guard, OwnHostGuard());
+  EditionIn(data_, bytes_) = offer.edition;
+  if (!SetLock(fd_, F_UNLCK)) return Failed("unlock a memory file");
+  return offer;
+}
+
+absl::StatusOr<std::shared_ptr<MemoryFile>> MemoryFiles::Take(int64_t bytes) {
+  std::unique_ptr<MemoryFile> taken;
+  {
+    MutexLock lock(mu_);
+    idle_.remove_if([&](const auto& file) { return file->size() != bytes; });
+    for (auto it = idle_.begin(); it != idle_.end(); ++it) {
+      if (!(*it)->Begin()) continue;
+      taken = std::move(*it);
+      idle_.erase(it);
+      break;
+    }
+  }
+  if (taken == nullptr) {
+    MPO_ASSIGN_OR_RETURN(taken, MemoryFile::Create(bytes));
+    if (!taken->Begin()) return Failed("lock a memory file");
+  }
+  return std::shared_ptr<MemoryFile>(
+      taken.release(), [pool = shared_from_this()](MemoryFile* file) {
+        pool->Return(std::unique_ptr<MemoryFile>(file));
+      });
+}
+
+void MemoryFiles::Return(std::unique_ptr<MemoryFile> file) {
+  MutexLock lock(mu_);
+  idle_.push_back(std::move(file));
+  if (idle_.size() > kKept) idle_.pop_front();
+}
+
+// A file of another process, open and mapped.
+struct MappedFile {
+  MappedFile(int descriptor, void* address, const MemoryOffer& of)
+      : fd(descriptor), data(address), bytes(of.bytes), inode(of.inode) {}
+  ~MappedFile() {
+    ::munmap(data, FileSize(bytes));
+    ::close(fd);
+  }
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  // A reader more; the first one locks the file against filling.
+  absl::Status Hold(const MemoryOffer& offer) ABSL_LOCKS_EXCLUDED(mu) {
+    MutexLock lock(mu);
+    if (readers == 0 && !SetLock(fd, F_RDLCK)) {
+      return Unusable(offer, "is being filled again");
+    }
+    if (EditionIn(data, bytes) != offer.edition || offer.edition == 0) {
+      if (readers == 0) SetLock(fd, F_UNLCK);
+      return Unusable(offer, "holds something else by now");
+    }
+    ++readers;
+    return absl::OkStatus();
+  }
+  void Release() ABSL_LOCKS_EXCLUDED(mu) {
+    MutexLock lock(mu);
+    if (--readers == 0) SetLock(fd, F_UNLCK);
+  }
+
+  const int fd;
+  void* const data;
+  const int64_t bytes;
+  const uint64_t inode;
+  Mutex mu;
+  int readers ABSL_GUARDED_BY(mu) = 0;
+};
+
+namespace {
+
+absl::StatusOr<std::shared_ptr<MappedFile>> MapFile(const MemoryOffer& offer) {
+  // Not to wait where the descriptor is a pipe's.
+  const int fd = ::open(offer.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return Unusable(offer, std::strerror(errno));
+  absl::Status usable = CheckFile(offer, fd);
+  void* data = MAP_FAILED;
+  if (usable.ok()) {
+    data = ::mmap(nullptr, FileSize(offer.bytes), PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) usable = Unusable(offer, std::strerror(errno));
+  }
+  if (!usable.ok()) {
+    ::close(fd);
+    return usable;
+  }
+  return std::make_shared<MappedFile>(fd, data, offer);
+}
+
+}  // namespace
+
+MemoryMap::~MemoryMap() { file_->Release(); }
+
+MemoryMaps::MemoryMaps() = default;
+MemoryMaps::~MemoryMaps() = default;
+
+absl::StatusOr<std::shared_ptr<const MemoryMap>> MemoryMaps::Open(
     const MemoryOffer& offer) {
   const absl::StatusOr<HostGuard> own = OwnHostGuard();
   if (!own.ok()) return Unusable(offer, std::string(own.status().message()));
@@ -94,77 +278,23 @@ absl::StatusOr<std::shared_ptr<const MemoryMap>> MemoryMap::Open(
   if (!IsDescriptorPath(offer.path)) {
     return Unusable(offer, "expected /proc/<pid>/fd/<number>");
   }
-  // Not to wait where the descriptor is a pipe's.
-  const int fd = ::open(offer.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return Unusable(offer, std::strerror(errno));
-  absl::Status usable = CheckFile(offer, fd);
-  void* data = MAP_FAILED;
-  if (usable.ok()) {
-    data = ::mmap(nullptr, offer.bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) usable = Unusable(offer, std::strerror(errno));
+  std::shared_ptr<MappedFile> file;
+  {
+    MutexLock lock(mu_);
+    // No two files that exist have one inode, and a map keeps its file.
+    for (const auto& kept : kept_) {
+      if (kept->inode == offer.inode && kept->bytes == offer.bytes) file = kept;
+    }
+    if (file == nullptr) {
+      MPO_ASSIGN_OR_RETURN(file, MapFile(offer));
+      kept_.push_back(file);
+      if (kept_.size() > kKept) kept_.pop_front();
+    }
   }
-  if (!usable.ok()) {
-    ::close(fd);
-    return usable;
-  }
-  return std::shared_ptr<const MemoryMap>(
-      new MemoryMap(fd, data, static_cast<size_t>(offer.bytes)));
-}
-
-MemoryMap::~MemoryMap() {
-  ::munmap(data_, size_);
-  ::close(fd_);
-}
-
-absl::StatusOr<std::unique_ptr<MemoryFile>> MemoryFile::Create(int64_t bytes) {
-  if (bytes < 1) {
-    return absl::FailedPreconditionError("a memory file needs a byte");
-  }
-  const int fd = ::memfd_create("mpo-weights", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return Failed("memfd_create");
-  std::unique_ptr<MemoryFile> file(new MemoryFile(fd, bytes));
-  if (::ftruncate(fd, bytes) != 0) return Failed("size a memory file");
-  return file;
-}
-
-MemoryFile::~MemoryFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-absl::Status MemoryFile::Write(int64_t offset, std::string_view bytes) const {
-  if (offset < 0 || offset > bytes_ ||
-      static_cast<int64_t>(bytes.size()) > bytes_ - offset) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("offset ", offset, ": ", bytes.size(),
-                     " bytes reach past the file's ", bytes_));
-  }
-  while (!bytes.empty()) {
-    const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return Failed("write a memory file");
-    offset += written;
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::shared_ptr<const MemoryMap>> MemoryFile::Seal() {
-  if (::fcntl(fd_, F_ADD_SEALS, kSeals) != 0) return Failed("seal a file");
-  void* const data = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, fd_, 0);
-  if (data == MAP_FAILED) return Failed("map a memory file");
-  return std::shared_ptr<const MemoryMap>(
-      new MemoryMap(std::exchange(fd_, -1), data, static_cast<size_t>(bytes_)));
-}
-
-absl::StatusOr<MemoryOffer> MemoryFile::Offer() const {
-  MemoryOffer offer;
-  struct stat own {};
-  if (::fstat(fd_, &own) != 0) return Failed("a memory file");
-  offer.path = absl::StrCat("/proc/", ::getpid(), "/fd/", fd_);
-  offer.bytes = bytes_;
-  offer.inode = own.st_ino;
-  MPO_ASSIGN_OR_RETURN(offer.guard, OwnHostGuard());
-  return offer;
+  MPO_RETURN_IF_ERROR(file->Hold(offer));
+  const std::string_view bytes(static_cast<const char*>(file->data),
+                               static_cast<size_t>(file->bytes));
+  return std::make_shared<const MemoryMap>(std::move(file), bytes);
 }
 
 }  // namespace mpo::weights

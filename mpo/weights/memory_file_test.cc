@@ -17,42 +17,54 @@ namespace {
 
 using Catch::Contains;
 
-// A sealed file that holds `text`, and where it is to be found.
-std::pair<std::shared_ptr<const MemoryMap>, MemoryOffer> Sealed(
-    const std::string& text) {
-  auto file = *MemoryFile::Create(static_cast<int64_t>(text.size()));
+constexpr int kSeals =
+    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+
+// A file that holds `text`, and where it is to be found.
+std::pair<std::shared_ptr<MemoryFile>, MemoryOffer> Filled(
+    MemoryFiles& files, const std::string& text) {
+  auto file = *files.Take(static_cast<int64_t>(text.size()));
   REQUIRE(file->Write(0, text).ok());
-  MemoryOffer offer = *file->Offer();
-  return {*file->Seal(), std::move(offer)};
+  MemoryOffer offer = *file->Finish();
+  return {std::move(file), std::move(offer)};
 }
 
-// A descriptor of this process, offered as if it were a sealed file.
+// A descriptor of this process, offered as if it were a filled file.
 MemoryOffer OfferOf(int fd, int64_t bytes) {
   struct stat own {};
   REQUIRE(::fstat(fd, &own) == 0);
-  return {absl::StrCat("/proc/", ::getpid(), "/fd/", fd), bytes, own.st_ino,
+  return {absl::StrCat("/proc/", ::getpid(), "/fd/", fd), bytes, own.st_ino, 1,
           *OwnHostGuard()};
 }
 
-TEST_CASE("A sealed memory file reads as it was written", "[weights]") {
-  const auto [map, offer] = Sealed("weights");
+TEST_CASE("A memory file reads as it was written", "[weights]") {
+  const auto files = MemoryFiles::New();
+  const auto [file, offer] = Filled(*files, "weights");
+  CHECK(file->bytes() == "weights");
+  MemoryMaps maps;
+  const auto map = maps.Open(offer);
+  INFO(map.status());
+  REQUIRE(map.ok());
+  CHECK((*map)->bytes() == "weights");
+  // Twice at once.
+  CHECK((*maps.Open(offer))->bytes() == "weights");
+}
+
+TEST_CASE("A map outlives the file, its files and the maps", "[weights]") {
+  auto files = MemoryFiles::New();
+  auto [file, offer] = Filled(*files, "weights");
+  auto maps = std::make_unique<MemoryMaps>();
+  const auto map = *maps->Open(offer);
+  file.reset();
+  files.reset();
+  maps.reset();
   CHECK(map->bytes() == "weights");
-  const auto other = MemoryMap::Open(offer);
-  INFO(other.status());
-  REQUIRE(other.ok());
-  CHECK((*other)->bytes() == "weights");
+  CHECK(absl::IsFailedPrecondition(MemoryMaps().Open(offer).status()));
 }
 
-TEST_CASE("A map outlives the file and its owner's map", "[weights]") {
-  auto [map, offer] = Sealed("weights");
-  const auto other = *MemoryMap::Open(offer);
-  map.reset();
-  CHECK(other->bytes() == "weights");
-  CHECK(absl::IsFailedPrecondition(MemoryMap::Open(offer).status()));
-}
-
-TEST_CASE("Nobody can change a sealed memory file", "[weights]") {
-  const auto [map, offer] = Sealed("weights");
+TEST_CASE("Nobody but its owner can change a memory file", "[weights]") {
+  const auto files = MemoryFiles::New();
+  const auto [file, offer] = Filled(*files, "weights");
   const int fd = ::open(offer.path.c_str(), O_RDWR | O_CLOEXEC);
   REQUIRE(fd >= 0);
   CHECK(::pwrite(fd, "x", 1, 0) < 0);
@@ -61,23 +73,69 @@ TEST_CASE("Nobody can change a sealed memory file", "[weights]") {
   CHECK(::mmap(nullptr, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) ==
         MAP_FAILED);
   ::close(fd);
+  CHECK(file->bytes() == "weights");
+}
+
+TEST_CASE("A file is filled again once nobody reads it", "[weights]") {
+  const auto files = MemoryFiles::New();
+  MemoryMaps maps;
+  auto [first, old] = Filled(*files, "weights");
+  auto map = *maps.Open(old);
+  first.reset();
+  // Read: another file must do.
+  auto [second, other] = Filled(*files, "WEIGHTS");
+  CHECK(other.inode != old.inode);
   CHECK(map->bytes() == "weights");
+  map.reset();
+  auto [third, again] = Filled(*files, "w3ights");
+  CHECK(again.inode == old.inode);
+  CHECK(again.edition > old.edition);
+  CHECK_THAT(std::string(maps.Open(old).status().message()),
+             Contains("holds something else by now"));
+  CHECK((*maps.Open(again))->bytes() == "w3ights");
+  CHECK((*maps.Open(other))->bytes() == "WEIGHTS");
+}
+
+TEST_CASE("A file that is being filled is not read", "[weights]") {
+  const auto files = MemoryFiles::New();
+  MemoryMaps maps;
+  auto [file, offer] = Filled(*files, "weights");
+  file.reset();
+  const auto filling = *files->Take(7);
+  CHECK(maps.Open(offer).status().code() ==
+        absl::StatusCode::kFailedPrecondition);
+  CHECK_THAT(std::string(maps.Open(offer).status().message()),
+             Contains("is being filled again"));
+  REQUIRE(filling->Write(0, "another").ok());
+  CHECK((*maps.Open(*filling->Finish()))->bytes() == "another");
+}
+
+TEST_CASE("Files of another size are let go", "[weights]") {
+  const auto files = MemoryFiles::New();
+  auto [small, offer] = Filled(*files, "weights");
+  small.reset();
+  const auto large = *files->Take(1000);
+  CHECK(large->size() == 1000);
+  CHECK_FALSE(MemoryMaps().Open(offer).ok());
 }
 
 TEST_CASE("Pieces may be written in any order, but not past the end",
           "[weights]") {
   const auto file = *MemoryFile::Create(8);
+  REQUIRE(file->Begin());
   CHECK(file->Write(4, "hts!").ok());
   CHECK(file->Write(0, "weig").ok());
   CHECK(absl::IsInvalidArgument(file->Write(5, "ghts")));
   CHECK(absl::IsInvalidArgument(file->Write(-1, "w")));
-  CHECK((*file->Seal())->bytes() == "weights!");
+  REQUIRE(file->Finish().ok());
+  CHECK(file->bytes() == "weights!");
   CHECK(absl::IsFailedPrecondition(MemoryFile::Create(0).status()));
 }
 
 TEST_CASE("An offer that is not what it says is refused with its reason",
           "[weights]") {
-  auto [map, offer] = Sealed("weights");
+  auto files = MemoryFiles::New();
+  auto [file, offer] = Filled(*files, "weights");
   int fd = -1;
   std::string why;
   SECTION("another host") {
@@ -89,33 +147,28 @@ TEST_CASE("An offer that is not what it says is refused with its reason",
     why = "another host or process namespace";
   }
   SECTION("gone") {
-    map.reset();
+    file.reset();
+    files.reset();
     why = "No such file";
   }
   SECTION("a descriptor that is another file by now") {
-    map.reset();
-    const auto [next, other] = Sealed("another");
+    const auto [next, other] = Filled(*files, "another");
     offer.path = other.path;
     why = "is another file by now";
-    CHECK_THAT(std::string(MemoryMap::Open(offer).status().message()),
-               Contains(why));
-    offer = other;
-    ++offer.inode;
-    map = next;
   }
   SECTION("a size that is another") {
-    ++offer.bytes;
-    why = "expected 8 bytes, found 7";
+    offer.bytes += 100;
+    why = "a file for 107 bytes is expected, found 128";
   }
   SECTION("not sealed") {
     fd = ::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    REQUIRE(::ftruncate(fd, 7) == 0);
+    REQUIRE(::ftruncate(fd, 128) == 0);
     offer = OfferOf(fd, 7);
     why = "is not sealed";
   }
   SECTION("sealed against growing only") {
     fd = ::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    REQUIRE(::ftruncate(fd, 7) == 0);
+    REQUIRE(::ftruncate(fd, 128) == 0);
     REQUIRE(::fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) == 0);
     offer = OfferOf(fd, 7);
     why = "is not sealed";
@@ -123,11 +176,20 @@ TEST_CASE("An offer that is not what it says is refused with its reason",
   SECTION("truncated and then sealed") {
     fd = ::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     REQUIRE(::ftruncate(fd, 3) == 0);
-    REQUIRE(::fcntl(fd, F_ADD_SEALS,
-                    F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL) ==
-            0);
+    REQUIRE(::fcntl(fd, F_ADD_SEALS, kSeals) == 0);
     offer = OfferOf(fd, 7);
-    why = "expected 7 bytes, found 3";
+    why = "found 3";
+  }
+  SECTION("never filled") {
+    fd = ::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    REQUIRE(::ftruncate(fd, 128) == 0);
+    REQUIRE(::fcntl(fd, F_ADD_SEALS, kSeals) == 0);
+    offer = OfferOf(fd, 7);
+    why = "holds something else by now";
+  }
+  SECTION("no edition") {
+    offer.edition = 0;
+    why = "holds something else by now";
   }
   SECTION("a pipe") {
     int ends[2];
@@ -135,11 +197,11 @@ TEST_CASE("An offer that is not what it says is refused with its reason",
     fd = ends[0];
     offer = OfferOf(fd, 7);
     ::close(ends[1]);
-    why = "expected 7 bytes";
+    why = "a file for 7 bytes is expected";
   }
   SECTION("an empty file") {
     offer.bytes = 0;
-    why = "expected 0 bytes";
+    why = "a file for 0 bytes is expected";
   }
   SECTION("another path") {
     offer.path =
@@ -148,7 +210,7 @@ TEST_CASE("An offer that is not what it says is refused with its reason",
                  "/proc/1/fd/../environ", "", "proc/1/fd/1");
     why = "expected /proc/<pid>/fd/<number>";
   }
-  const absl::Status status = MemoryMap::Open(offer).status();
+  const absl::Status status = MemoryMaps().Open(offer).status();
   CHECK(absl::IsFailedPrecondition(status));
   CHECK_THAT(std::string(status.message()), Contains(why));
   if (fd >= 0) ::close(fd);

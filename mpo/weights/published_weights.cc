@@ -60,13 +60,6 @@ absl::StatusOr<std::string> CopyAndDigest(
 }
 
 // A memory file and where others will find it.
-absl::Status OpenFile(int64_t bytes, std::unique_ptr<MemoryFile>& file,
-                      std::optional<MemoryOffer>& offer) {
-  MPO_ASSIGN_OR_RETURN(file, MemoryFile::Create(bytes));
-  MPO_ASSIGN_OR_RETURN(offer, file->Offer());
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const PublishedWeights>>
@@ -96,12 +89,12 @@ absl::Status PublishedWeights::Fill(
     const std::vector<tensor::NamedTensor>& tensors,
     const PublishOptions& options) {
   const Layout layout = LayoutOf(manifest_);
-  std::unique_ptr<MemoryFile> file;
-  if (options.share) {
-    sharing_ = OpenFile(layout.bytes, file, offer_);
-    if (!sharing_.ok()) file.reset();
+  if (options.files != nullptr) {
+    auto file = options.files->Take(layout.bytes);
+    sharing_ = file.status();
+    if (file.ok()) file_ = *std::move(file);
   }
-  if (file == nullptr) {
+  if (file_ == nullptr) {
     heap_.reset(new (std::nothrow) char[layout.bytes]);
     if (heap_ == nullptr) {
       return absl::ResourceExhaustedError(
@@ -110,7 +103,7 @@ absl::Status PublishedWeights::Fill(
     }
   }
   const auto write = [&](int64_t at, std::string_view bytes) -> absl::Status {
-    if (file != nullptr) return file->Write(at, bytes);
+    if (file_ != nullptr) return file_->Write(at, bytes);
     std::memcpy(heap_.get() + at, bytes.data(), bytes.size());
     return absl::OkStatus();
   };
@@ -125,8 +118,10 @@ absl::Status PublishedWeights::Fill(
         if (sha.ok()) manifest_.tensors[i].sha256 = *std::move(sha);
       });
   for (const absl::Status& failure : failures) MPO_RETURN_IF_ERROR(failure);
-  if (file == nullptr) return absl::OkStatus();
-  MPO_ASSIGN_OR_RETURN(map_, file->Seal());
+  if (file_ == nullptr) return absl::OkStatus();
+  auto offer = file_->Finish();
+  sharing_ = offer.status();
+  if (offer.ok()) offer_ = *std::move(offer);
   return absl::OkStatus();
 }
 

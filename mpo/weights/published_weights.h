@@ -14,8 +14,8 @@
 namespace mpo::weights {
 
 struct PublishOptions {
-  // In a memory file that actors of this host can map.
-  bool share = false;
+  // Where memory comes from that actors of this host can map; null = nowhere.
+  std::shared_ptr<MemoryFiles> files = nullptr;
   int threads = 0;  // That copy and digest; 0 = tensor::Threads().
 };
 
@@ -52,7 +52,7 @@ class PublishedWeights {
  private:
   PublishedWeights() = default;
   const char* data() const {
-    return map_ != nullptr ? map_->bytes().data() : heap_.get();
+    return file_ != nullptr ? file_->bytes().data() : heap_.get();
   }
   absl::Status Fill(const std::vector<tensor::NamedTensor>& tensors,
                     const PublishOptions& options);
@@ -63,7 +63,7 @@ class PublishedWeights {
   std::optional<MemoryOffer> offer_;
   absl::Status sharing_;
   // One of the two holds the bytes.
-  std::shared_ptr<const MemoryMap> map_;
+  std::shared_ptr<MemoryFile> file_;
   std::unique_ptr<char[]> heap_;
   std::vector<Chunk> chunks_;  // Without checksums.
 };

@@ -133,11 +133,12 @@ TEST_CASE("The assembler refuses what is not the announced weights",
 
 std::vector<tensor::NamedTensor> Shared(
     std::shared_ptr<const PublishedWeights>& published, int threads) {
-  published = *PublishedWeights::Create(7, "adapter", "{}", Tensors(),
-                                        {.share = true, .threads = threads});
+  published = *PublishedWeights::Create(
+      7, "adapter", "{}", Tensors(),
+      {.files = MemoryFiles::New(), .threads = threads});
   REQUIRE(published->sharing().ok());
   REQUIRE(published->offer().has_value());
-  auto map = MemoryMap::Open(*published->offer());
+  auto map = MemoryMaps().Open(*published->offer());
   REQUIRE(map.ok());
   auto tensors = TensorsOf(*std::move(map), published->manifest(), threads);
   REQUIRE(tensors.ok());
@@ -171,13 +172,13 @@ TEST_CASE("Tensors of a version that was replaced stay readable", "[weights]") {
   const MemoryOffer offer = *published->offer();
   published.reset();
   CHECK(at::equal(tensors[1].tensor, Tensors()[1].tensor));
-  CHECK(absl::IsFailedPrecondition(MemoryMap::Open(offer).status()));
+  CHECK(absl::IsFailedPrecondition(MemoryMaps().Open(offer).status()));
 }
 
 TEST_CASE("A memory file that is not the manifest's is refused", "[weights]") {
-  const auto published =
-      *PublishedWeights::Create(7, "adapter", "{}", Tensors(), {.share = true});
-  const auto map = *MemoryMap::Open(*published->offer());
+  const auto published = *PublishedWeights::Create(
+      7, "adapter", "{}", Tensors(), {.files = MemoryFiles::New()});
+  const auto map = *MemoryMaps().Open(*published->offer());
   Manifest manifest = published->manifest();
   SECTION("another digest") {
     manifest.tensors[1].sha256 = std::string(64, 'a');
@@ -195,7 +196,8 @@ TEST_CASE("A memory file that is not the manifest's is refused", "[weights]") {
 TEST_CASE("The tensors of a published version outlive its name", "[weights]") {
   const bool share = GENERATE(false, true);
   auto tensors = PublishedWeights::Tensors(*PublishedWeights::Create(
-      7, "adapter", "{}", Tensors(), {.share = share}));
+      7, "adapter", "{}", Tensors(),
+      {.files = share ? MemoryFiles::New() : nullptr}));
   REQUIRE(tensors.ok());
   const auto expected = Tensors();
   REQUIRE(tensors->size() == expected.size());

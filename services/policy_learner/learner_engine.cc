@@ -265,7 +265,7 @@ absl::Status LearnerEngine::Publish() {
   MPO_ASSIGN_OR_RETURN(auto published,
                        weights::PublishedWeights::Create(
                            step_, model.kind(), model.adapter_config(),
-                           model.Weights(), {.share = options_.share_weights}));
+                           model.Weights(), {.files = options_.shared_memory}));
   if (!published->sharing().ok() && !std::exchange(told_unshared_, true)) {
     logging::Warning("weights go over the network to all actors",
                      {{"error", published->sharing()}});

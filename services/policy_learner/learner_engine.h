@@ -50,8 +50,9 @@ class LearnerEngine {
     // Receives the rollouts of each step as step_<6 digits>.jsonl
     // (rollout_lines.h), for replays; empty = they are not recorded.
     std::filesystem::path record;
-    // Published weights lie in a memory file that actors of this host can map.
-    bool share_weights = false;
+    // Published weights lie in memory files of these, which actors of this host
+    // can map; null = in none.
+    std::shared_ptr<weights::MemoryFiles> shared_memory = nullptr;
     // Gets every version, where there is one; must outlive the engine.
     EnginePusher* engines = nullptr;
     absl::Duration poll = absl::Seconds(10);        // Of AssignBatch.

@@ -114,7 +114,9 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
   MPO_ASSIGN_OR_RETURN(const auto pusher,
                        MakePusher(config, *trainer, metrics));
   engine_options.engines = pusher.get();
-  engine_options.share_weights = config.mesh().shared_memory();
+  if (config.mesh().shared_memory()) {
+    engine_options.shared_memory = weights::MemoryFiles::New();
+  }
   if (config.learner().record_rollouts()) {
     engine_options.record = run / "rollouts";
   }

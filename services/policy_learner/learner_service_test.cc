@@ -193,15 +193,16 @@ TEST_CASE("A reader on the learner's host is shown the memory file",
       3, newest->manifest().kind, newest->manifest().adapter_config,
       PolicyModel::Create(ToyTask::Model(), ToyTask::Options().lora, 0)
           ->Weights(),
-      {.share = true}));
+      {.files = weights::MemoryFiles::New()}));
   const auto parts = Ask(f, guard);
   REQUIRE(parts.size() == 2);
   const v1::WeightsManifest& manifest = parts[0].manifest();
   CHECK(manifest.memory_file().guard().boot_id() == guard.boot_id);
   CHECK(parts[1].commit().chunks() == 0);
-  const auto map = weights::MemoryMap::Open(
+  const auto map = weights::MemoryMaps().Open(
       {manifest.memory_file().path(), manifest.memory_file().bytes(),
-       manifest.memory_file().inode(), guard});
+       manifest.memory_file().inode(), manifest.memory_file().edition(),
+       guard});
   INFO(map.status());
   CHECK(map.ok());
   // Others get chunks.

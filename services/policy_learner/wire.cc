@@ -75,6 +75,7 @@ v1::WeightsManifest::MemoryFile OfferToProto(
   to.set_path(offer.path);
   to.set_bytes(offer.bytes);
   to.set_inode(offer.inode);
+  to.set_edition(offer.edition);
   to.mutable_guard()->set_boot_id(offer.guard.boot_id);
   to.mutable_guard()->set_pid_namespace(offer.guard.pid_namespace);
   return to;

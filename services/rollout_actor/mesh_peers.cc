@@ -28,14 +28,14 @@ absl::Status AsDataLoss(const absl::Status& status) {
 // The version that lies in the memory file the manifest offers.
 // FAILED_PRECONDITION: the file cannot be used.
 absl::StatusOr<FetchedWeights> MapWeights(const v1::WeightsManifest& from,
-                                          int64_t max_bytes) {
+                                          int64_t max_bytes,
+                                          weights::MemoryMaps& maps) {
   weights::Manifest manifest = ManifestOf(from);
   if (const absl::Status valid = weights::ValidateManifest(manifest, max_bytes);
       !valid.ok()) {
     return AsDataLoss(valid);
   }
-  MPO_ASSIGN_OR_RETURN(auto map,
-                       weights::MemoryMap::Open(OfferOf(from.memory_file())));
+  MPO_ASSIGN_OR_RETURN(auto map, maps.Open(OfferOf(from.memory_file())));
   MPO_ASSIGN_OR_RETURN(
       auto tensors,
       weights::TensorsOf(std::move(map), manifest, tensor::Threads()));
@@ -45,7 +45,8 @@ absl::StatusOr<FetchedWeights> MapWeights(const v1::WeightsManifest& from,
 
 // Reads one version off the stream; stops at the first thing that is wrong.
 absl::StatusOr<FetchedWeights> ReadWeights(
-    grpc::ClientReader<v1::GetWeightsResponse>& reader, int64_t max_bytes) {
+    grpc::ClientReader<v1::GetWeightsResponse>& reader, int64_t max_bytes,
+    weights::MemoryMaps& maps) {
   v1::GetWeightsResponse part;
   if (!reader.Read(&part)) {
     return absl::UnavailableError("the stream of weights ended at once");
@@ -54,7 +55,7 @@ absl::StatusOr<FetchedWeights> ReadWeights(
     return absl::DataLossError("weights began without a manifest");
   }
   if (part.manifest().has_memory_file()) {
-    return MapWeights(part.manifest(), max_bytes);
+    return MapWeights(part.manifest(), max_bytes, maps);
   }
   auto assembler =
       weights::Assembler::Create(ManifestOf(part.manifest()), max_bytes);
@@ -244,7 +245,7 @@ absl::StatusOr<FetchedWeights> MeshPeers::Fetch(
   const absl::Status status =
       rpc::Call({options_.weights, stop}, [&](grpc::ClientContext& context) {
         const auto reader = learner_->GetWeights(&context, request);
-        fetched = ReadWeights(*reader, max_bytes);
+        fetched = ReadWeights(*reader, max_bytes, maps_);
         // What is refused is not read to its end.
         if (absl::IsDataLoss(fetched.status())) context.TryCancel();
         v1::GetWeightsResponse rest;

@@ -75,6 +75,7 @@ class MeshPeers final : public Peers {
 
   const MeshPeersOptions options_;
   std::optional<weights::HostGuard> guard_;  // Nothing: chunks only.
+  weights::MemoryMaps maps_;
   std::atomic<bool> told_ = false;
   const std::unique_ptr<v1::OrchestratorService::Stub> orchestrator_;
   const std::unique_ptr<v1::PolicyLearnerService::Stub> learner_;

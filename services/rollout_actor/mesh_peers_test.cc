@@ -118,9 +118,9 @@ struct Mesh {
 std::shared_ptr<const weights::PublishedWeights> Published(
     PolicyVersion version) {
   const FetchedWeights weights = ActorFixture::Weights(version);
-  return *weights::PublishedWeights::Create(version, "adapter",
-                                            weights.manifest.adapter_config,
-                                            weights.tensors, {.share = true});
+  return *weights::PublishedWeights::Create(
+      version, "adapter", weights.manifest.adapter_config, weights.tensors,
+      {.files = weights::MemoryFiles::New()});
 }
 
 // The parts of a stream that carries a version whole.
@@ -168,6 +168,7 @@ std::vector<v1::GetWeightsResponse> MappedPartsOf(
   file.set_path(offer.path);
   file.set_bytes(offer.bytes);
   file.set_inode(offer.inode);
+  file.set_edition(offer.edition);
   *file.mutable_guard() = ToProto(offer.guard);
   parts.emplace_back().mutable_commit()->set_version(weights.version());
   return parts;

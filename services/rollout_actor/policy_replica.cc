@@ -54,7 +54,8 @@ absl::Status PolicyReplica::Apply(
             manifest.adapter_config, base_model_->config(),
             absl::StrCat("manifest of version ", manifest.version)));
     MPO_ASSIGN_OR_RETURN(adapter, model::LoraAdapter::FromTensors(
-                                      config, base_model_->config(), tensors));
+                                      config, base_model_->config(), tensors,
+                                      model::LanguageModel::Memory::kShared));
   } else if (manifest.kind == "full") {
     MPO_ASSIGN_OR_RETURN(auto model,
                          model::LanguageModel::FromTensors(

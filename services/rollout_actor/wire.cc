@@ -48,6 +48,7 @@ weights::MemoryOffer OfferOf(const v1::WeightsManifest::MemoryFile& from) {
   return {from.path(),
           from.bytes(),
           from.inode(),
+          from.edition(),
           {from.guard().boot_id(), from.guard().pid_namespace()}};
 }
 
