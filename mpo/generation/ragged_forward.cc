@@ -9,6 +9,7 @@
 #include "mpo/generation/lanes.h"
 #include "mpo/generation/small_product.h"
 #include "mpo/model/decoder.h"
+#include "mpo/tensor/products.h"
 
 namespace mpo::generation {
 namespace {
@@ -133,12 +134,8 @@ void RaggedForward::Multiply(const float* input, int lanes,
   }
   const at::Tensor in =
       at::from_blob(const_cast<float*>(input), {depth, lanes}, at::kFloat);
-  at::Tensor result = at::from_blob(out, {columns, lanes}, at::kFloat);
-  if (accumulate) {
-    result.addmm_(weight, in);
-  } else {
-    at::mm_out(result, weight, in);
-  }
+  tensor::MultiplyInto(at::from_blob(out, {columns, lanes}, at::kFloat), weight,
+                       in, 1, accumulate ? 1 : 0);
 }
 
 void RaggedForward::AddAdapter(const ThinProduct& thin, const float* input,
@@ -342,7 +339,7 @@ const float* RaggedForward::Logits(int begin, int count) {
     const at::Tensor rows = at::from_blob(normed, {count, width}, at::kFloat);
     at::Tensor out =
         at::from_blob(Floats(logits_), {count, vocabulary}, at::kFloat);
-    at::mm_out(out, rows, model_->head().t());
+    tensor::MultiplyInto(out, rows, model_->head().t());
     if (adapter_.head().down.defined())
       out.addmm_(rows.mm(adapter_.head().down.t()), adapter_.head().up.t());
     return Floats(logits_);

@@ -6,10 +6,13 @@
 #include <algorithm>
 
 #include "mpo/model/fused_loops.h"
+#include "mpo/tensor/products.h"
 
 namespace mpo::model {
 namespace {
 
+using tensor::Multiply;
+using tensor::MultiplyInto;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -89,22 +92,23 @@ class AdaptedLinearFunction
     at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
     const at::Tensor a = stacked.value_or(at::Tensor());
     if (bias.has_value()) {
-      at::addmm_out(y, *bias, x, weight.t());
+      y.copy_(*bias);
+      MultiplyInto(y, x, weight.t(), 1, 1);
     } else {
-      at::mm_out(y, x, weight.t());
+      MultiplyInto(y, x, weight.t());
     }
     at::Tensor low;
     if (a.defined()) {
-      low = at::mm(x.to(a.scalar_type()), a.t());
+      low = Multiply(x.to(a.scalar_type()), a.t());
       int64_t column = 0;
       for (size_t i = 0; i < bs.size(); ++i) {
         const int64_t rank = bs[i].size(1);
         at::Tensor part = y.narrow(1, begins[i], bs[i].size(0));
         const at::Tensor mine = low.narrow(1, column, rank);
         if (part.scalar_type() == mine.scalar_type()) {
-          part.addmm_(mine, bs[i].t(), 1, scale);
+          MultiplyInto(part, mine, bs[i].t(), scale, 1);
         } else {
-          part.add_(at::mm(mine, bs[i].t()), scale);
+          part.add_(Multiply(mine, bs[i].t()), scale);
         }
         column += rank;
       }
@@ -132,17 +136,17 @@ class AdaptedLinearFunction
     at::Tensor g_low;
     if (a.defined()) g_low = LowGradients(g, saved, begins, scale, out);
     if (ctx->needs_input_grad(0)) {
-      at::Tensor dx = at::mm(g, weight);
+      at::Tensor dx = Multiply(g, weight);
       if (a.defined() && dx.scalar_type() == a.scalar_type()) {
-        dx.addmm_(g_low, a);
+        MultiplyInto(dx, g_low, a, 1, 1);
       } else if (a.defined()) {
-        dx.add_(at::mm(g_low, a));
+        dx.add_(Multiply(g_low, a));
       }
       out[0] = dx.view(ctx->saved_data["sizes"].toIntVector());
     }
-    if (ctx->needs_input_grad(1)) out[1] = at::mm(g.t(), x);
+    if (ctx->needs_input_grad(1)) out[1] = Multiply(g.t(), x);
     if (ctx->saved_data["bias_grad"].toBool()) out[2] = g.sum(0);
-    if (a.defined()) out[3] = at::mm(g_low.t(), x.to(a.scalar_type()));
+    if (a.defined()) out[3] = Multiply(g_low.t(), x.to(a.scalar_type()));
     return out;
   }
 
@@ -161,8 +165,8 @@ class AdaptedLinearFunction
       const int64_t rank = b.size(1);
       const at::Tensor part =
           g.narrow(1, begins[i], b.size(0)).to(b.scalar_type());
-      g_low.narrow(1, column, rank).copy_(at::mm(part, b).mul_(scale));
-      out[4 + i] = at::mm(part.t(), low.narrow(1, column, rank)).mul_(scale);
+      g_low.narrow(1, column, rank).copy_(Multiply(part, b).mul_(scale));
+      out[4 + i] = Multiply(part.t(), low.narrow(1, column, rank)).mul_(scale);
       column += rank;
     }
     return g_low;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mpo/rl/softmax_rows.h"
+#include "mpo/tensor/products.h"
 #ifdef MPO_WITH_CUDA
 #include "mpo/rl/softmax_rows_cuda.h"
 #endif
@@ -41,7 +42,7 @@ class Chunk {
            const at::Tensor& entropy, const at::Tensor& sums) {
     rows_ = hidden.size(0);
     at::Tensor logits = weights();
-    at::mm_out(logits, Scaled(hidden, temperatures), head_.t());
+    tensor::MultiplyInto(logits, Scaled(hidden, temperatures), head_.t());
     if (logits.scalar_type() == at::kFloat && logits.device().is_cpu()) {
       SoftmaxRows(logits.mutable_data_ptr<float>(), rows_, logits.size(1),
                   targets.contiguous().const_data_ptr<int64_t>(),
@@ -109,13 +110,13 @@ class SelectiveLogprobFunction
                 part(sums));
       if (!form_slopes) continue;
       at::Tensor out = part(slope);
-      at::mm_out(out, chunk.weights(), head);
+      tensor::MultiplyInto(out, chunk.weights(), head);
       out.div_(Column(part(sums), out).neg());
       out.add_(head.index_select(0, part(targets))).div_(Column(t, out));
       if (!entropy_gradient) continue;
       const at::Tensor p = chunk.weights().div_(Column(part(sums), head));
       at::Tensor entropy_out = part(entropy_slope);
-      at::mm_out(entropy_out, EntropySlope(p, part(entropy)), head);
+      tensor::MultiplyInto(entropy_out, EntropySlope(p, part(entropy)), head);
       entropy_out.neg_().div_(Column(t, entropy_out));
     }
     ctx->saved_data["chunk_rows"] = chunk_rows;
@@ -177,7 +178,8 @@ class SelectiveLogprobFunction
     if (saved.size() > 6) {
       if (!by_logprob.defined()) return result;
       weighted.div_(Column(saved[7], weighted));
-      return result.addmm_(saved[6].t(), weighted, 1, -1);
+      tensor::MultiplyInto(result, saved[6].t(), weighted, -1, 1);
+      return result;
     }
     const int64_t n = hidden.size(0);
     Chunk chunk(std::min(chunk_rows, n), hidden, head);
@@ -193,10 +195,13 @@ class SelectiveLogprobFunction
       chunk.Run(part(hidden), part(targets), part(saved[5]), part(logprobs),
                 part(entropy), part(sums));
       const at::Tensor p = chunk.weights().div_(Column(part(sums), head));
-      if (by_logprob.defined()) result.addmm_(p.t(), part(weighted), 1, -1);
+      if (by_logprob.defined()) {
+        tensor::MultiplyInto(result, p.t(), part(weighted), -1, 1);
+      }
       if (by_entropy.defined()) {
-        result.addmm_(EntropySlope(p, part(entropy)).t(),
-                      part(scaled) * Column(part(by_entropy), scaled), 1, -1);
+        tensor::MultiplyInto(result, EntropySlope(p, part(entropy)).t(),
+                             part(scaled) * Column(part(by_entropy), scaled),
+                             -1, 1);
       }
     }
     return result;
