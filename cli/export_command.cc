@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,8 @@
 #include "mpo/model/companion_files.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
+#include "mpo/model/placement.h"
+#include "mpo/model/weight_files.h"
 
 namespace mpo::cli {
 namespace {
@@ -27,6 +31,8 @@ struct ExportOptions {
   std::string adapter;
   std::string output;
   bool adapter_only = false;
+  std::string dtype;  // Empty = as the base's files.
+  int64_t shard_mib = 5000;
 };
 
 // What is exported: a model directory and the trained weights beside it.
@@ -82,6 +88,44 @@ absl::StatusOr<Source> FindSource(const ExportOptions& options) {
   return source;
 }
 
+// The base with what was trained in it.
+absl::StatusOr<std::shared_ptr<const model::LanguageModel>> Trained(
+    const Source& source) {
+  if (source.is_adapter) {
+    MPO_ASSIGN_OR_RETURN(const auto base,
+                         model::LanguageModel::Load(source.model));
+    MPO_ASSIGN_OR_RETURN(
+        const auto adapter,
+        model::LoraAdapter::Load(source.weights, base->config()));
+    return model::Merge(*base, *adapter);
+  }
+  MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
+                       model::LoadModelConfig(source.model));
+  MPO_ASSIGN_OR_RETURN(const model::WeightFiles files,
+                       model::OpenWeightFiles(source.weights));
+  std::vector<tensor::NamedTensor> tensors;
+  for (const auto& [name, file] : files) {
+    MPO_ASSIGN_OR_RETURN(at::Tensor value, file->Read(name));
+    tensors.push_back({name, std::move(value)});
+  }
+  return model::LanguageModel::FromTensors(
+      config, tensors, {}, model::LanguageModel::Memory::kShared);
+}
+
+absl::StatusOr<model::WeightFileOptions> FileOptions(
+    const ExportOptions& options, const Source& source) {
+  model::WeightFileOptions files{
+      .shard_bytes = static_cast<uint64_t>(options.shard_mib) << 20};
+  if (options.dtype.empty()) {
+    MPO_ASSIGN_OR_RETURN(files.dtype, model::StoredDtype(source.model));
+  } else {
+    MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
+                         model::ParsePlacement(options.dtype, "cpu"));
+    files.dtype = placement.dtype;
+  }
+  return files;
+}
+
 absl::Status CopyFile(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
@@ -105,14 +149,10 @@ absl::Status Export(const ExportOptions& options) {
   }
   // Everything is read before anything is written.
   std::shared_ptr<const model::LanguageModel> result;
+  model::WeightFileOptions files;
   if (!options.adapter_only) {
-    MPO_ASSIGN_OR_RETURN(result, model::LanguageModel::Load(source.model));
-    if (source.is_adapter) {
-      MPO_ASSIGN_OR_RETURN(
-          const auto adapter,
-          model::LoraAdapter::Load(source.weights, result->config()));
-      MPO_ASSIGN_OR_RETURN(result, model::Merge(*result, *adapter));
-    }
+    MPO_ASSIGN_OR_RETURN(files, FileOptions(options, source));
+    MPO_ASSIGN_OR_RETURN(result, Trained(source));
   }
   fs::create_directories(output, error);
   if (error) {
@@ -125,11 +165,7 @@ absl::Status Export(const ExportOptions& options) {
       MPO_RETURN_IF_ERROR(CopyFile(source.weights / name, output / name));
     }
   } else {
-    MPO_RETURN_IF_ERROR(result->Save(output));
-    if (!source.is_adapter) {
-      MPO_RETURN_IF_ERROR(CopyFile(source.weights / "model.safetensors",
-                                   output / "model.safetensors"));
-    }
+    MPO_RETURN_IF_ERROR(result->Save(output, files));
     MPO_RETURN_IF_ERROR(model::CopyCompanionFiles(source.model, output));
   }
   std::printf("%s of %s, %s: written to %s\n",
@@ -161,6 +197,15 @@ void AddExportCommand(CLI::App& app, Action& action) {
       ->required();
   command->add_flag("--adapter-only", options->adapter_only,
                     "The PEFT adapter without the base");
+  command
+      ->add_option("--dtype", options->dtype,
+                   "Of the weights written; default: as the base's files")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  command
+      ->add_option("--shard-mib", options->shard_mib,
+                   "Weights beyond it are split into files of at most so much")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
   command->callback([options, &action] {
     action = [options] { return Report(Export(*options)); };
   });

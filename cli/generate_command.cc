@@ -6,16 +6,18 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
-#include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/generated_lines.h"
 #include "cli/prompt_lines.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/generation/engine.h"
+#include "mpo/generation/sampler.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 #include "mpo/model/placement.h"
@@ -40,6 +42,7 @@ struct GenerateOptions {
   bool ignore_eos = false;
   std::vector<std::string> stop;
   int batch = 64;
+  int kv_cache_mib = 0;
   bool logprobs = false;
   bool no_default_system = false;
   std::string chat_family;
@@ -50,8 +53,7 @@ struct GenerateOptions {
 };
 
 absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
-    const GenerateOptions& options, const text::Tokenizer& tokenizer,
-    const model::ModelConfig& config) {
+    const GenerateOptions& options, const text::Tokenizer& tokenizer) {
   MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(options.prompts));
   MPO_ASSIGN_OR_RETURN(const auto lines,
                        ParsePromptLines(text, options.prompts));
@@ -80,29 +82,9 @@ absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
                        {.default_system_prompt = !options.no_default_system}));
       MPO_ASSIGN_OR_RETURN(request.prompt_tokens, tokenizer.Encode(rendered));
     }
-    if (static_cast<int64_t>(request.prompt_tokens.size()) >= config.context) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          options.prompts, ": prompt \"", line.id, "\" has ",
-          request.prompt_tokens.size(), " tokens, expected fewer than the ",
-          config.context, " of the model's context; shorten it"));
-    }
     requests.push_back(std::move(request));
   }
   return requests;
-}
-
-const char* Name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kFailed:
-      break;
-  }
-  return "failed";
 }
 
 // Ends a sample at a stop string and holds its text up to there.
@@ -151,18 +133,9 @@ absl::Status WriteResults(
     const std::vector<generation::GenerationResult>& results) {
   std::string lines;
   for (size_t i = 0; i < results.size(); ++i) {
-    const generation::GenerationResult& result = results[i];
-    MPO_ASSIGN_OR_RETURN(std::string text, tokenizer.Decode(result.tokens));
+    std::optional<std::string> text;
     if (!watches.empty()) text = watches[i]->Finish();
-    Json json{{"id", result.id},
-              {"tokens", result.tokens},
-              {"text", text},
-              {"finish_reason", Name(result.finish_reason)}};
-    if (options.logprobs) json["logprobs"] = result.logprobs;
-    if (!result.status.ok()) {
-      json["error"] = std::string(result.status.message());
-    }
-    lines += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    lines += GeneratedLine(results[i], tokenizer, text, options.logprobs);
   }
   return WriteFileAtomically(options.output, lines);
 }
@@ -205,6 +178,7 @@ absl::Status Generate(GenerateOptions options) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   tensor::SetThreads(options.threads > 0 ? options.threads : cores);
   if (options.greedy) options.sampling.temperature = 0;
+  MPO_RETURN_IF_ERROR(generation::Validate(options.sampling));
   MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
                        model::ParsePlacement(options.dtype, options.device));
   const absl::Time load_began = Clock::Real().Steady();
@@ -212,8 +186,8 @@ absl::Status Generate(GenerateOptions options) {
                        text::Tokenizer::Load(options.model));
   MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
                        model::LoadModelConfig(options.model));
-  // Before the weights: a bad prompt is told at once.
-  MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer, config));
+  // Before the weights: a bad file is told at once.
+  MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer));
   const StopWatches watches = WatchStops(options, tokenizer, requests);
   MPO_ASSIGN_OR_RETURN(const auto model,
                        model::LanguageModel::Load(options.model, placement));
@@ -227,7 +201,10 @@ absl::Status Generate(GenerateOptions options) {
                 << "; generation does not apply it\n";
     }
   }
-  generation::EngineOptions engine_options{.max_rows = options.batch};
+  generation::EngineOptions engine_options{
+      .max_rows = options.batch,
+      .kv_cache_bytes =
+          uint64_t{1024} * 1024 * static_cast<uint64_t>(options.kv_cache_mib)};
   engine_options.stop_tokens = tokenizer.eos_ids();
   if (options.ignore_eos) engine_options.stop_tokens->clear();
   MPO_ASSIGN_OR_RETURN(const auto engine,
@@ -240,15 +217,12 @@ absl::Status Generate(GenerateOptions options) {
       engine->Generate(requests, options.sampling, adapter.get()));
   const double seconds = Seconds(began);
   int64_t prompt_tokens = 0;
-  absl::Status first_failure;
-  for (size_t i = 0; i < results.size(); ++i) {
-    prompt_tokens += static_cast<int64_t>(requests[i].prompt_tokens.size());
-    if (first_failure.ok()) first_failure = results[i].status;
-  }
+  for (const generation::GenerationRequest& request : requests)
+    prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
   MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, watches, results));
   PrintSummary(options, prompt_tokens, engine->statistics(), seconds,
                load_seconds);
-  return first_failure;
+  return FailureOf(results, options.output);
 }
 
 }  // namespace
@@ -268,7 +242,8 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
       ->required();
   command->add_flag("--greedy", options->greedy, "Same as --temperature 0");
   command
-      ->add_option("--temperature", options->sampling.temperature, "0 = greedy")
+      ->add_option("--temperature", options->sampling.temperature,
+                   "0 = greedy, else from 1e-6")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 10.0));
   command->add_option("--top-k", options->sampling.top_k, "0 = off")
@@ -304,8 +279,14 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--batch", options->batch, "Prompts decoded together")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
+  command
+      ->add_option("--kv-cache-mib", options->kv_cache_mib,
+                   "Bound of the key-value cache; 0 = none")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 24));
   command->add_flag("--logprobs", options->logprobs,
-                    "Write the log-prob of each token");
+                    "Write the log-probs of each token, as sampled and of the "
+                    "model's own distribution");
   command->add_flag("--no-default-system", options->no_default_system,
                     "Render messages without the model's own system turn, as "
                     "training does");

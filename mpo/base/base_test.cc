@@ -93,6 +93,25 @@ TEST_CASE("WriteFileAtomically replaces the whole file") {
                       fs::directory_iterator()) == 1);
 }
 
+TEST_CASE("WritePiecesAtomically joins the pieces, or leaves the old file") {
+  const fs::path path = FreshDirectory() / "file";
+  const auto write = [&](const absl::Status& end) {
+    return WritePiecesAtomically(
+        path, [&](const AppendBytes& append) -> absl::Status {
+          MPO_RETURN_IF_ERROR(append("one "));
+          MPO_RETURN_IF_ERROR(append("two"));
+          return end;
+        });
+  };
+  REQUIRE(write(absl::OkStatus()).ok());
+  CHECK(ReadFile(path).value() == "one two");
+  REQUIRE(WriteFileAtomically(path, "old").ok());
+  CHECK(absl::IsDataLoss(write(absl::DataLossError("bad"))));
+  CHECK(ReadFile(path).value() == "old");
+  CHECK(std::distance(fs::directory_iterator(path.parent_path()),
+                      fs::directory_iterator()) == 1);
+}
+
 TEST_CASE("ReadFile names the path it could not open") {
   const absl::Status status = ReadFile("/no/such/file").status();
   CHECK(absl::IsNotFound(status));

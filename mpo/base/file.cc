@@ -72,14 +72,24 @@ absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
 }
 
 absl::Status WriteFileAtomically(const fs::path& path, std::string_view bytes) {
+  return WritePiecesAtomically(
+      path, [&](const AppendBytes& append) { return append(bytes); });
+}
+
+absl::Status WritePiecesAtomically(
+    const fs::path& path,
+    const std::function<absl::Status(const AppendBytes&)>& produce) {
   fs::path temporary = path;
   temporary += absl::StrCat(".tmp.", getpid());
-  const int fd = open(temporary.c_str(),
-                      O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return FromErrno("cannot create", temporary);
-  absl::Status status = WriteAll(fd, bytes, temporary);
-  if (status.ok() && fsync(fd) != 0) status = FromErrno("cannot sync", temporary);
-  if (close(fd) != 0 && status.ok()) status = FromErrno("cannot close", temporary);
+  absl::Status status = produce(
+      [&](std::string_view bytes) { return WriteAll(fd, bytes, temporary); });
+  if (status.ok() && fsync(fd) != 0)
+    status = FromErrno("cannot sync", temporary);
+  if (close(fd) != 0 && status.ok())
+    status = FromErrno("cannot close", temporary);
   if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
     status = FromErrno("cannot rename to", path);
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,16 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path,
 // RESOURCE_EXHAUSTED when the disk is full, UNAVAILABLE otherwise.
 absl::Status WriteFileAtomically(const std::filesystem::path& path,
                                  std::string_view bytes);
+
+// Appends to a file that is being written; errors as WriteFileAtomically.
+using AppendBytes = std::function<absl::Status(std::string_view)>;
+
+// WriteFileAtomically for content that is not in memory as a whole: `produce`
+// appends it piece by piece and does not throw. Its error is handed up and
+// leaves the old content.
+absl::Status WritePiecesAtomically(
+    const std::filesystem::path& path,
+    const std::function<absl::Status(const AppendBytes&)>& produce);
 
 // Makes a finished file or directory survive a power loss.
 absl::Status SyncPath(const std::filesystem::path& path);

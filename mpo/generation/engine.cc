@@ -150,6 +150,7 @@ absl::StatusOr<std::vector<GenerationResult>> Engine::Generate(
     state_->forward.SetAdapter(adapter);
     other_adapter_ = true;
     GenerationLoop loop(options_, model_->config(), *state_, statistics_);
+    loop.ChangePolicy(version_);
     for (size_t i = 0; i < requests.size(); ++i) {
       GenerationRequest request = requests[i];
       if (!request.sampling.has_value()) request.sampling = sampling;
@@ -204,6 +205,19 @@ void Engine::CancelAll() { loop_->CancelAll(); }
 int64_t Engine::waiting() const { return loop_->waiting(); }
 int64_t Engine::running() const { return loop_->running(); }
 
+int64_t Engine::MostNewTokens(int64_t prompt_tokens) const {
+  const int64_t context =
+      std::max<int64_t>(0, model_->config().context - prompt_tokens);
+  const int64_t pages =
+      EngineState::PageLimit(state_->forward.page_bytes(), options_);
+  if (pages == 0) return context;
+  // The prompt has its pages; of these a sample shares those that are full.
+  // The last token drawn needs no place.
+  const int64_t own =
+      pages - PagesFor(prompt_tokens) + prompt_tokens / kPageTokens;
+  return std::clamp<int64_t>(own * kPageTokens - prompt_tokens + 1, 0, context);
+}
+
 absl::Status Engine::SetPolicy(
     std::shared_ptr<const model::LanguageModel> model,
     std::shared_ptr<const model::LoraAdapter> adapter, PolicyVersion version) {
@@ -226,7 +240,8 @@ absl::Status Engine::SetPolicy(
     model_ = std::move(model);
     adapter_ = std::move(adapter);
     shared_layers_ = SharedLayers(*model_, adapter_.get());
-    loop_->set_version(version);
+    version_ = version;
+    loop_->ChangePolicy(version);
   });
 }
 

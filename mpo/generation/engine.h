@@ -83,8 +83,8 @@ struct GenerationResult {
   // Not OK exactly when finish_reason is kFailed: INVALID_ARGUMENT for a
   // prompt that is empty, holds a token outside the vocabulary or leaves no
   // room in the context; RESOURCE_EXHAUSTED for one that the cache cannot
-  // hold; DATA_LOSS for NaN or infinite logits. Tokens before the failure are
-  // kept.
+  // hold; DATA_LOSS for NaN or infinite logits or log-probs. Tokens before the
+  // failure are kept.
   absl::Status status;
   // Of prompt and response up to the token before the last; null where it was
   // not asked for or the sample failed.
@@ -149,14 +149,16 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // One result a request, in the order of the requests. `adapter` null = the
-  // base. `callback`, where set, sees each result once as soon as its sample
-  // is finished. Once `stop` is requested, unfinished samples end as
-  // kCancelled with what they have, before the next pass. A failed sample
-  // does not disturb others. INVALID_ARGUMENT for sampling options out of
-  // range, an adapter that does not fit or a trunk that is not one (a layer out
-  // of range, above the adapter's first, or not the same for all requests),
-  // FAILED_PRECONDITION while submitted samples are in hand, RESOURCE_EXHAUSTED
-  // or INTERNAL when the arithmetic fails as a whole.
+  // base. Spans carry the version last given to SetPolicy, 0 before; a caller
+  // that gives an adapter of another version knows it. `callback`, where set,
+  // sees each result once as soon as its sample is finished. Once `stop` is
+  // requested, unfinished samples end as kCancelled with what they have, before
+  // the next pass. A failed sample does not disturb others. INVALID_ARGUMENT
+  // for sampling options out of range, an adapter that does not fit or a trunk
+  // that is not one (a layer out of range, above the adapter's first, or not
+  // the same for all requests), FAILED_PRECONDITION while submitted samples are
+  // in hand, RESOURCE_EXHAUSTED or INTERNAL when the arithmetic fails as a
+  // whole.
   absl::StatusOr<std::vector<GenerationResult>> Generate(
       const std::vector<GenerationRequest>& requests,
       const SamplingOptions& sampling,
@@ -179,7 +181,8 @@ class Engine {
   // Puts other weights in force from the next pass of Step on: another model of
   // the same configuration (null = the present one) and an adapter (null =
   // none). Running samples go on; their cache stays as the earlier weights left
-  // it, and each token's span tells the version it was drawn from.
+  // it, and each token's span tells the version it was drawn from. Samples
+  // without a token yet get what they would get had they come after it.
   // INVALID_ARGUMENT for a model or adapter of another shape; nothing changes
   // then.
   absl::Status SetPolicy(std::shared_ptr<const model::LanguageModel> model,
@@ -189,6 +192,11 @@ class Engine {
   // Submitted samples that wait for a place, and that run.
   int64_t waiting() const;
   int64_t running() const;
+
+  // The most tokens that a sample with a prompt of so many can be given, as
+  // context and cache allow; 0 = it cannot run at all. May be called from any
+  // thread while no call of SetPolicy runs.
+  int64_t MostNewTokens(int64_t prompt_tokens) const;
 
   // Log-probs of given tokens at temperature 1, in the order of the requests;
   // equal prefixes [0, first_scored) are computed once. With trunks only the
@@ -216,6 +224,7 @@ class Engine {
   std::unique_ptr<GenerationLoop> loop_;  // Of submitted samples.
   // Of the policy that SetPolicy put in force.
   std::shared_ptr<const model::LoraAdapter> adapter_;
+  PolicyVersion version_ = 0;
   int64_t shared_layers_ = 0;
   bool other_adapter_ = false;  // Generate or LogProbs has set another one.
 };

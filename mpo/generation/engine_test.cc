@@ -390,6 +390,29 @@ TEST_CASE(
   CHECK((*scores)[0].status.code() == absl::StatusCode::kResourceExhausted);
 }
 
+TEST_CASE("MostNewTokens is just what the cache can hold", "[generation]") {
+  auto probe = MakeEngine();
+  Generate(*probe, Requests(1));
+  CHECK(probe->MostNewTokens(8) == probe->model().config().context - 8);
+  auto engine =
+      MakeEngine({.kv_cache_bytes = 5 * probe->statistics().kv_page_bytes});
+  for (const int length : {1, 15, 16, 17, 40, 64, 100}) {
+    INFO(length);
+    const auto most = static_cast<int>(engine->MostNewTokens(length));
+    const auto run = [&](int tokens) {
+      return engine->Generate({{.id = "a", .prompt_tokens = Prompt(length)}},
+                              {.temperature = 1, .max_new_tokens = tokens});
+    };
+    const auto over = run(most + 1);
+    REQUIRE(over.ok());
+    CHECK(absl::IsResourceExhausted((*over)[0].status));
+    if (most == 0) continue;
+    const auto fits = run(most);
+    REQUIRE(fits.ok());
+    CHECK((*fits)[0].tokens.size() == static_cast<size_t>(most));
+  }
+}
+
 TEST_CASE("NaN in the logits fails the sample with DATA_LOSS", "[generation]") {
   auto base = TinyModel();
   auto broken = base->TrainableCopy();

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "mpo/model/decoder.h"
 
 namespace mpo::generation {
 namespace {
@@ -56,82 +56,6 @@ void GenerationLoop::Finish(Job& job, FinishReason reason,
   job.result.status = std::move(status);
   if (job.result.status.ok()) job.result.trunk = std::move(job.trunk);
   if (job.done) job.done(std::move(job.result));
-}
-
-void GenerationLoop::Add(GenerationRequest request, Done done) {
-  if (idle()) {
-    keep_trunk_ = request.keep_trunk;
-    began_ = std::chrono::steady_clock::now();
-  }
-  auto job = std::make_unique<Job>();
-  job->request = std::move(request);
-  job->done = std::move(done);
-  job->result.id = job->request.id;
-  const std::vector<int32_t>& prompt = job->request.prompt_tokens;
-  absl::Status status = model::CheckTokens(config_, prompt, job->request.id);
-  const auto length = static_cast<int64_t>(prompt.size());
-  if (status.ok() && length >= config_.context) {
-    status = absl::InvalidArgumentError(absl::StrCat(
-        "prompt '", job->request.id, "' has ", length,
-        " tokens, which leaves no room for a response in the context of ",
-        config_.context));
-  }
-  if (!status.ok()) return Finish(*job, FinishReason::kFailed, status);
-  job->length = length;
-  job->limit = std::min<int64_t>(job->request.sampling->max_new_tokens,
-                                 config_.context - length);
-  // The last token drawn is never run, so it needs no place.
-  job->pages_needed = PagesFor(length + job->limit - 1) - length / kPageTokens;
-  if (job->request.sampling->repetition_penalty != 1) {
-    for (const int32_t token : prompt) {
-      if (!Holds(job->seen, token)) job->seen.push_back(token);
-    }
-  }
-  // Behind the last waiting sample of the same prompt, so that they share its
-  // prefill; else at the end.
-  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
-    if ((*it)->group->prompt != prompt) continue;
-    job->group = (*it)->group;
-    ++job->group->waiting;
-    waiting_.insert(it.base(), std::move(job));
-    return;
-  }
-  job->group = std::make_shared<Group>();
-  job->group->prompt = prompt;
-  job->group->waiting = 1;
-  waiting_.push_back(std::move(job));
-}
-
-void GenerationLoop::Admit() {
-  int64_t missing = 0;
-  for (const auto& job : active_) missing += job->pages_missing();
-  while (!waiting_.empty() &&
-         static_cast<int>(active_.size()) < options_.max_rows) {
-    Job& job = *waiting_.front();
-    Group& group = *job.group;
-    const auto prompt = static_cast<int64_t>(group.prompt.size());
-    const int64_t needed =
-        job.pages_needed + (group.pages == nullptr ? PagesFor(prompt) : 0);
-    if (needed > state_.cache.free_pages() - missing) {
-      if (!active_.empty()) return;  // Room comes when a sample finishes.
-      --group.waiting;
-      Finish(job, FinishReason::kFailed,
-             absl::ResourceExhaustedError(
-                 absl::StrCat("sample '", job.request.id, "' needs ", needed,
-                              " pages of key-value cache, ",
-                              state_.cache.free_pages(), " are free")));
-      waiting_.pop_front();
-      continue;
-    }
-    if (group.pages == nullptr) {
-      group.pages = std::make_unique<PageTable>(state_.cache);
-      if (!group.pages->Reserve(prompt)) return;
-      if (keep_trunk_ > 0) group.trunk.resize(prompt * config_.hidden_size);
-    }
-    missing += job.pages_needed;
-    active_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-  }
 }
 
 void GenerationLoop::AppendPrompts(int64_t budget,
@@ -227,10 +151,7 @@ void GenerationLoop::ForkReady() {
   DrawTokens(fresh, logits);
   for (const auto& group : groups) {
     // Samples still waiting for a place share the prompt later.
-    if (group->waiting > 0) continue;
-    group->pages.reset();
-    group->logits = {};
-    group->trunk = {};
+    if (group->waiting == 0) group->Forget();
   }
 }
 
@@ -274,11 +195,13 @@ void GenerationLoop::DrawTokens(const std::vector<Job*>& jobs,
 
 void GenerationLoop::Accept(Job& job, const Draw& draw) {
   GenerationResult& result = job.result;
-  if (!draw.finite) {
+  if (!draw.finite || !std::isfinite(draw.logprob) ||
+      !std::isfinite(draw.untempered)) {
     return Finish(job, FinishReason::kFailed,
                   absl::DataLossError(absl::StrCat(
-                      "sample '", result.id, "': NaN or infinite logits ",
-                      "at response token ", result.tokens.size())));
+                      "sample '", result.id, "': NaN or infinite ",
+                      draw.finite ? "log-prob" : "logits",
+                      " at response token ", result.tokens.size())));
   }
   if (statistics_.generated_tokens++ == 0)
     statistics_.first_token_seconds = Seconds(began_);
@@ -346,41 +269,4 @@ bool GenerationLoop::Step() {
 void GenerationLoop::DropFinished() {
   std::erase_if(active_, [](const auto& job) { return job->finished; });
 }
-
-void GenerationLoop::Leave(Job& job, FinishReason reason,
-                           const absl::Status& status) {
-  if (job.group != nullptr && --job.group->waiting == 0)
-    job.group->pages.reset();
-  Finish(job, reason, status);
-}
-
-void GenerationLoop::Cancel(std::string_view id) {
-  for (const auto& job : active_) {
-    if (!job->finished && job->request.id == id)
-      Leave(*job, FinishReason::kCancelled);
-  }
-  DropFinished();
-  for (const auto& job : waiting_) {
-    if (job->request.id == id) Leave(*job, FinishReason::kCancelled);
-  }
-  std::erase_if(waiting_, [](const auto& job) { return job->finished; });
-}
-
-void GenerationLoop::LeaveAll(FinishReason reason, const absl::Status& status) {
-  for (const auto& job : active_) {
-    if (!job->finished) Leave(*job, reason, status);
-  }
-  active_.clear();
-  for (const auto& job : waiting_) Leave(*job, reason, status);
-  waiting_.clear();
-}
-
-void GenerationLoop::CancelAll() {
-  LeaveAll(FinishReason::kCancelled, absl::OkStatus());
-}
-
-void GenerationLoop::FailAll(const absl::Status& status) {
-  LeaveAll(FinishReason::kFailed, status);
-}
-
 }  // namespace mpo::generation

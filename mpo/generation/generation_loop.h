@@ -27,6 +27,7 @@ class GenerationLoop {
 
   // Takes a sample, whose options have been checked and whose trunk is that of
   // the samples in hand; `done` of one that cannot run is called at once.
+  // Samples are admitted in the order of their arrival.
   void Add(GenerationRequest request, Done done);
 
   // One pass: waiting samples are admitted, prompts prefilled, every running
@@ -39,15 +40,18 @@ class GenerationLoop {
   // Ends all as failed.
   void FailAll(const absl::Status& status);
 
-  // Version that tokens drawn from now on carry.
-  void set_version(PolicyVersion version) { version_ = version; }
+  // Other weights are in force from the next step on: tokens drawn from then on
+  // carry `version`, and what the earlier ones made of the prompts of samples
+  // without a token is forgotten.
+  void ChangePolicy(PolicyVersion version);
   int64_t keep_trunk() const { return keep_trunk_; }
   bool idle() const { return waiting_.empty() && active_.empty(); }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(active_.size()); }
 
  private:
-  // Samples with one prompt that wait together: it is prefilled once for them.
+  // Samples with one prompt that wait at the same time: it is prefilled once
+  // for them, unless its pages are needed before the last of them has a place.
   struct Group {
     std::vector<int32_t> prompt;
     int waiting = 0;        // Samples not yet forked.
@@ -59,6 +63,8 @@ class GenerationLoop {
     bool ready() const {
       return prefilled == static_cast<int64_t>(prompt.size());
     }
+    // Drops what was prefilled.
+    void Forget();
   };
   // A sample: waiting until it has a place, then active.
   struct Job {
@@ -81,6 +87,9 @@ class GenerationLoop {
   };
 
   void Admit();
+  // Gives back the pages of one prompt other than `needed` that is kept for
+  // waiting samples alone; false when there is none.
+  bool ForgetPrompt(const Group& needed);
   // Appends prompt tokens of admitted groups, at most `budget`.
   void AppendPrompts(int64_t budget, std::vector<InputToken>& tokens,
                      std::vector<Group*>& completed);

@@ -17,6 +17,8 @@ namespace {
 using tensor::FastExp;
 
 constexpr int64_t kBlock = 512;
+// Its inverse is finite in float, and so are logits multiplied by it.
+constexpr double kLeastTemperature = 1e-6;
 
 struct Peak {
   float top;
@@ -175,8 +177,9 @@ absl::Status Validate(const SamplingOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "sampling: ", name, ": expected ", expected, ", found ", found));
   };
-  if (!(options.temperature >= 0 && options.temperature <= 10)) {
-    return bad("temperature", "0 to 10", options.temperature);
+  if (options.temperature != 0 && !(options.temperature >= kLeastTemperature &&
+                                    options.temperature <= 10)) {
+    return bad("temperature", "0 (greedy) or 1e-6 to 10", options.temperature);
   }
   if (options.top_k < 0) return bad("top_k", "0 or more", options.top_k);
   if (!(options.top_p > 0 && options.top_p <= 1)) {

@@ -204,6 +204,22 @@ TEST_CASE("a token of no probability is never drawn", "[sampler]") {
     CHECK(draw.token == 1234);
 }
 
+TEST_CASE("the lowest temperature draws the best token with a finite log-prob",
+          "[sampler]") {
+  const auto logits = Logits();
+  const SamplingOptions plain{.temperature = 1e-6};
+  const SamplingOptions filtered{.temperature = 1e-6, .top_p = 0.9};
+  const SamplingOptions best{.temperature = 1e-6, .top_k = 3, .min_p = 0.1};
+  for (const SamplingOptions& options : {plain, filtered, best}) {
+    for (const Draw& draw : DrawMany(logits, options, 20)) {
+      CHECK(logits[draw.token] ==
+            *std::max_element(logits.begin(), logits.end()));
+      CHECK(std::isfinite(draw.logprob));
+      CHECK(std::isfinite(draw.untempered));
+    }
+  }
+}
+
 TEST_CASE("sampling options out of range are refused by name", "[sampler]") {
   auto refused = [](SamplingOptions options, const char* name) {
     const auto status = Validate(options);
@@ -213,6 +229,10 @@ TEST_CASE("sampling options out of range are refused by name", "[sampler]") {
   CHECK(Validate(SamplingOptions{}).ok());
   refused({.temperature = -0.1}, "temperature");
   refused({.temperature = std::nan("")}, "temperature");
+  refused({.temperature = 1e-40}, "temperature");  // 1 / it is infinite.
+  refused({.temperature = 0.9e-6}, "temperature");
+  CHECK(Validate(SamplingOptions{.temperature = 0}).ok());
+  CHECK(Validate(SamplingOptions{.temperature = 1e-6}).ok());
   refused({.top_k = -1}, "top_k");
   refused({.top_p = 0}, "top_p");
   refused({.top_p = 1.1}, "top_p");

@@ -333,10 +333,9 @@ TEST_CASE("shards named by an index load like one file; a missing one is named",
     map[state[i].name] = absl::StrCat("part", i % 2, ".safetensors");
   }
   for (int i = 0; i < 2; ++i) {
-    REQUIRE(
-        WriteFileAtomically(directory / absl::StrCat("part", i, ".safetensors"),
-                            *EncodeSafetensors(halves[i]))
-            .ok());
+    REQUIRE(WriteSafetensors(
+                directory / absl::StrCat("part", i, ".safetensors"), halves[i])
+                .ok());
   }
   REQUIRE(WriteFileAtomically(directory / "model.safetensors.index.json",
                               nlohmann::json{{"weight_map", map}}.dump())

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
-#include "mpo/model/safetensors.h"
 #include "mpo/tensor/counter_random.h"
 #include "mpo/tensor/torch_errors.h"
 #include "nlohmann/json.hpp"
@@ -21,49 +20,6 @@ namespace {
 
 using tensor::CatchTorch;
 using tensor::NamedTensor;
-
-// Finds the file of each tensor of a directory.
-absl::StatusOr<std::map<std::string, std::shared_ptr<const SafetensorsFile>>>
-OpenShards(const std::filesystem::path& directory) {
-  std::map<std::string, std::shared_ptr<const SafetensorsFile>> found;
-  const auto index_path = directory / "model.safetensors.index.json";
-  if (!std::filesystem::exists(index_path)) {
-    MPO_ASSIGN_OR_RETURN(
-        auto file, SafetensorsFile::Open(directory / "model.safetensors"));
-    for (const auto& [name, entry] : file->header().entries) found[name] = file;
-    return found;
-  }
-  MPO_ASSIGN_OR_RETURN(std::string text,
-                       ReadFile(index_path, uint64_t{1} << 28));
-  const auto json =
-      nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("weight_map") ||
-      !json["weight_map"].is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        index_path.string(), ": expected an object with weight_map"));
-  }
-  std::map<std::string, std::shared_ptr<const SafetensorsFile>> files;
-  for (const auto& [name, shard] : json["weight_map"].items()) {
-    const std::string file_name =
-        shard.is_string() ? shard.get<std::string>() : "";
-    if (file_name.empty() || file_name.find('/') != std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(index_path.string(), ": tensor '", name,
-                       "': expected a file of the directory"));
-    }
-    auto& file = files[file_name];
-    if (file == nullptr) {
-      MPO_ASSIGN_OR_RETURN(file, SafetensorsFile::Open(directory / file_name));
-    }
-    if (file->header().entries.count(name) == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(index_path.string(), ": tensor '", name, "' is not in ",
-                       file->path().string()));
-    }
-    found[name] = file;
-  }
-  return found;
-}
 
 bool Ignorable(const std::string& name, const ModelConfig& config) {
   return absl::EndsWith(name, "rotary_emb.inv_freq") ||
@@ -162,16 +118,16 @@ void LanguageModel::Allocate(const LoadOptions& options) {
 absl::StatusOr<std::shared_ptr<const LanguageModel>> LanguageModel::Load(
     const std::filesystem::path& directory, const LoadOptions& options) {
   MPO_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(directory));
-  MPO_ASSIGN_OR_RETURN(auto shards, OpenShards(directory));
+  MPO_ASSIGN_OR_RETURN(const auto files, OpenWeightFiles(directory));
   std::shared_ptr<LanguageModel> model(new LanguageModel(std::move(config)));
   MPO_RETURN_IF_ERROR(
       CatchTorch("allocate the weights", [&] { model->Allocate(options); }));
   std::set<std::string> names;
-  for (const auto& [name, file] : shards) names.insert(name);
+  for (const auto& [name, file] : files) names.insert(name);
   MPO_RETURN_IF_ERROR(Fill(
       *model, names,
       [&](const std::string& name, const at::Tensor& target) {
-        return shards.at(name)->Read(name, target);
+        return files.at(name)->Read(name, target);
       },
       directory.string()));
   return std::shared_ptr<const LanguageModel>(std::move(model));
@@ -319,15 +275,15 @@ std::vector<NamedTensor> LanguageModel::StateDict() const {
   return all;
 }
 
-absl::Status LanguageModel::Save(const std::filesystem::path& directory) const {
+absl::Status LanguageModel::Save(const std::filesystem::path& directory,
+                                 const WeightFileOptions& options) const {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
     return absl::UnavailableError(
         absl::StrCat(directory.string(), ": ", error.message()));
   }
-  MPO_RETURN_IF_ERROR(
-      WriteSafetensors(directory / "model.safetensors", StateDict()));
+  MPO_RETURN_IF_ERROR(WriteWeightFiles(directory, StateDict(), options));
   nlohmann::json generation = nlohmann::json::object();
   if (!config_.eos_tokens.empty())
     generation["eos_token_id"] = config_.eos_tokens;

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mpo/model/model_config.h"
+#include "mpo/model/weight_files.h"
 #include "mpo/tensor/codec.h"
 
 namespace mpo::model {
@@ -67,9 +68,11 @@ class LanguageModel {
       const ModelConfig& config, uint64_t seed,
       const LoadOptions& options = {});
 
-  // Writes config.json, generation_config.json and model.safetensors, which
-  // Load and transformers read back; other files of the directory stay.
-  absl::Status Save(const std::filesystem::path& directory) const;
+  // Writes config.json, generation_config.json and the weights (see
+  // WriteWeightFiles), which Load and transformers read back; other files of
+  // the directory stay.
+  absl::Status Save(const std::filesystem::path& directory,
+                    const WeightFileOptions& options = {}) const;
 
   // A deep copy in float32 whose tensors are leaves that require grad:
   // full-weight training. Update them in place through Parameters() under

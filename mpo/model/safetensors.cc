@@ -17,6 +17,7 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/tensor/dtype.h"
+#include "mpo/tensor/finite.h"
 #include "mpo/tensor/torch_errors.h"
 #include "nlohmann/json.hpp"
 
@@ -174,38 +175,77 @@ absl::StatusOr<at::Tensor> SafetensorsFile::Read(
   return copy;
 }
 
-absl::StatusOr<std::string> EncodeSafetensors(
-    const std::vector<tensor::NamedTensor>& tensors) {
+namespace {
+
+// What `tensor` is written as.
+at::ScalarType TypeInFile(const at::Tensor& tensor,
+                          std::optional<at::ScalarType> dtype) {
+  return dtype.has_value() && tensor.is_floating_point() ? *dtype
+                                                         : tensor.scalar_type();
+}
+
+// Length and JSON of a file with `tensors` one after the other.
+absl::StatusOr<std::string> EncodeHeader(
+    const std::vector<tensor::NamedTensor>& tensors,
+    std::optional<at::ScalarType> dtype) {
   Json header = {{"__metadata__", {{"format", "pt"}}}};
-  std::string payload;
-  for (const tensor::NamedTensor& named : tensors) {
-    if (header.contains(named.name)) {
+  uint64_t at = 0;
+  for (const auto& [name, value] : tensors) {
+    if (header.contains(name)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("tensor '", named.name, "' given twice"));
+          absl::StrCat("tensor '", name, "' given twice"));
     }
-    MPO_ASSIGN_OR_RETURN(tensor::TensorBytes bytes,
-                         tensor::Encode(named.tensor));
-    header[named.name] = {
-        {"dtype", bytes.dtype},
-        {"shape", bytes.shape},
-        {"data_offsets",
-         {payload.size(), payload.size() + bytes.bytes.size()}}};
-    payload += bytes.bytes;
+    const at::ScalarType type = TypeInFile(value, dtype);
+    const std::string type_name = tensor::DtypeName(type);
+    if (type_name.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor '", name, "': dtype ", c10::toString(type),
+                       " cannot be encoded"));
+    }
+    const std::vector<int64_t> shape = value.sizes().vec();
+    MPO_ASSIGN_OR_RETURN(const uint64_t size, tensor::ByteSize(type, shape));
+    header[name] = {{"dtype", type_name},
+                    {"shape", shape},
+                    {"data_offsets", {at, at + size}}};
+    at += size;
   }
   std::string text =
       header.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.append((8 - text.size() % 8) % 8, ' ');
-  std::string file;
-  file.reserve(kLengthBytes + text.size() + payload.size());
+  std::string bytes;
   for (int i = 0; i < 8; ++i)
-    file.push_back(static_cast<char>(text.size() >> (8 * i) & 0xff));
-  return file.append(text).append(payload);
+    bytes.push_back(static_cast<char>(text.size() >> (8 * i) & 0xff));
+  return bytes + text;
 }
 
+absl::Status Append(const tensor::NamedTensor& named,
+                    std::optional<at::ScalarType> dtype,
+                    const AppendBytes& append) {
+  at::Tensor value = named.tensor;
+  const at::ScalarType type = TypeInFile(value, dtype);
+  if (type != value.scalar_type()) {
+    MPO_ASSIGN_OR_RETURN(value, tensor::CatchTorch("convert the dtype", [&] {
+                           return value.detach().to(type);
+                         }));
+    MPO_RETURN_IF_ERROR(tensor::CheckFinite({{named.name, value}}));
+  }
+  MPO_ASSIGN_OR_RETURN(const at::Tensor cpu, tensor::OnCpu(value));
+  return append({static_cast<const char*>(cpu.const_data_ptr()), cpu.nbytes()});
+}
+
+}  // namespace
+
 absl::Status WriteSafetensors(const std::filesystem::path& path,
-                              const std::vector<tensor::NamedTensor>& tensors) {
-  MPO_ASSIGN_OR_RETURN(std::string bytes, EncodeSafetensors(tensors));
-  return WriteFileAtomically(path, bytes);
+                              const std::vector<tensor::NamedTensor>& tensors,
+                              std::optional<at::ScalarType> dtype) {
+  MPO_ASSIGN_OR_RETURN(const std::string header, EncodeHeader(tensors, dtype));
+  return WritePiecesAtomically(
+      path, [&](const AppendBytes& append) -> absl::Status {
+        MPO_RETURN_IF_ERROR(append(header));
+        for (const tensor::NamedTensor& named : tensors)
+          MPO_RETURN_IF_ERROR(Append(named, dtype, append));
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mpo::model

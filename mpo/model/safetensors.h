@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,13 +59,14 @@ class SafetensorsFile {
   SafetensorsHeader header_;
 };
 
-// Bytes of a safetensors file. INVALID_ARGUMENT for a duplicate name or a
-// dtype without a name.
-absl::StatusOr<std::string> EncodeSafetensors(
-    const std::vector<tensor::NamedTensor>& tensors);
-
-// Writes such a file so that a crash leaves the old or the new one.
-absl::Status WriteSafetensors(const std::filesystem::path& path,
-                              const std::vector<tensor::NamedTensor>& tensors);
+// Writes such a file so that a crash leaves the old or the new one. Tensors are
+// written in turn, so that no more than one is in memory twice. `dtype` where
+// given: what floating-point tensors are converted to. INVALID_ARGUMENT for a
+// duplicate name or a dtype without a name, DATA_LOSS for a tensor that is not
+// finite after its conversion, else as WriteFileAtomically.
+absl::Status WriteSafetensors(
+    const std::filesystem::path& path,
+    const std::vector<tensor::NamedTensor>& tensors,
+    std::optional<at::ScalarType> dtype = std::nullopt);
 
 }  // namespace mpo::model

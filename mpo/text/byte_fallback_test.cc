@@ -72,6 +72,8 @@ TEST_CASE("byte_fallback spells what the vocabulary lacks in bytes", "[text]") {
   CHECK(*decoder.Push(261) == "ab");
   CHECK(*decoder.Push(0xC3 + 1) == "");
   CHECK(*decoder.Push(0) == "");  // Special: does not end the run.
+  // Nor does an id of a model's padding.
+  CHECK(*decoder.Push(tokenizer->vocab_size()) == "");
   CHECK(*decoder.Push(0xA9 + 1) == "");
   CHECK(*decoder.Push(257) == "\u00e9 ");
   CHECK(*decoder.Push(0xE4 + 1) == "");

@@ -309,8 +309,9 @@ bool Tokenizer::IsByte(int32_t id) const {
 }
 
 absl::StatusOr<std::string> IncrementalDecoder::Push(int32_t id) {
-  MPO_ASSIGN_OR_RETURN(const std::string bytes, tokenizer_.BytesOf(id));
   std::string text;
+  if (id >= tokenizer_.vocab_size()) return text;
+  MPO_ASSIGN_OR_RETURN(const std::string bytes, tokenizer_.BytesOf(id));
   if (skip_special_ && tokenizer_.IsSpecial(id)) return text;
   if (!tokenizer_.decoder().byte_level) return PushFallback(id, bytes);
   pending_ += bytes;

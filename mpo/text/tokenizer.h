@@ -49,12 +49,13 @@ class Tokenizer {
   absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text, bool add_special_tokens = false) const;
 
-  // Text of ids; bytes that are not UTF-8 become U+FFFD.
-  // INVALID_ARGUMENT: an id outside [0, vocab_size).
+  // Text of ids; bytes that are not UTF-8 become U+FFFD. Ids from vocab_size
+  // on, which a padded model can draw, are no text, as in transformers.
+  // INVALID_ARGUMENT: a negative id.
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids,
                                      bool skip_special = true) const;
 
-  // Raw bytes of one token. INVALID_ARGUMENT as above.
+  // Raw bytes of one token. INVALID_ARGUMENT: an id outside [0, vocab_size).
   absl::StatusOr<std::string> BytesOf(int32_t id) const;
 
   // Id of an added token or of a token as it stands in the vocabulary.
@@ -101,8 +102,8 @@ class IncrementalDecoder {
                               bool skip_special = true)
       : tokenizer_(tokenizer), skip_special_(skip_special) {}
 
-  // Text that became certain with this id; may be empty. INVALID_ARGUMENT: an
-  // id out of range.
+  // Text that became certain with this id; may be empty. Ids as in
+  // Tokenizer::Decode.
   absl::StatusOr<std::string> Push(int32_t id);
   // What is left: U+FFFD for a code point that was never finished.
   std::string Finish();

@@ -273,8 +273,16 @@ TEST_CASE("Encode and Decode refuse what is not text or not a token",
             .code() == absl::StatusCode::kResourceExhausted);
   CheckError(tokenizer->Decode(std::vector<int32_t>{-1}).status(),
              absl::StatusCode::kInvalidArgument, "-1");
-  CheckError(tokenizer->Decode(std::vector<int32_t>{kTinyVocabSize}).status(),
+  CheckError(tokenizer->BytesOf(kTinyVocabSize).status(),
              absl::StatusCode::kInvalidArgument, "259");
+}
+
+TEST_CASE("ids beyond the tokenizer decode to nothing", "[text]") {
+  const auto tokenizer = Parsed(TinyJson());
+  // In the middle of a code point, too.
+  CHECK(*tokenizer->Decode(std::vector<int32_t>{
+            'a', kTinyVocabSize, 0xC3, 1 << 20, 0xA9, kTinyVocabSize}) == "aé");
+  CHECK(tokenizer->Decode(std::vector<int32_t>{kTinyVocabSize})->empty());
 }
 
 TEST_CASE("IncrementalDecoder never emits half a code point", "[text]") {
@@ -293,7 +301,8 @@ TEST_CASE("IncrementalDecoder never emits half a code point", "[text]") {
   CHECK(decoder.Finish().empty());
   CHECK(decoder.Push(0xF0)->empty());
   CHECK(decoder.Finish() == "\xEF\xBF\xBD");
-  CHECK_FALSE(decoder.Push(9999).ok());
+  CHECK(decoder.Push(9999)->empty());
+  CHECK_FALSE(decoder.Push(-1).ok());
 }
 
 }  // namespace

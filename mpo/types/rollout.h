@@ -14,7 +14,7 @@ using PolicyVersion = int64_t;
 
 // How tokens are drawn. Defaults are the paper's generation settings.
 struct SamplingOptions {
-  double temperature = 0.7;  // (0, 10]; 0 = greedy.
+  double temperature = 0.7;  // 1e-6 to 10; 0 = greedy.
   int top_k = 0;             // 0 = off.
   double top_p = 1.0;        // (0, 1]; 1 = off.
   // [0, 1]; 0 = off. Drops tokens below min_p x the likeliest's probability.

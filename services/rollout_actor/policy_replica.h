@@ -44,7 +44,9 @@ class PolicyReplica {
   // Version in force; kNone before the first.
   PolicyVersion version() const { return version_.load(); }
 
-  // Engine::Generate with the policy, or with the base alone.
+  // Engine::Generate with the policy, or with the base alone: versions are
+  // applied between two calls, never within one, so all tokens of the call's
+  // samples are of version(). The spans of the results do not tell it.
   // FAILED_PRECONDITION: no version yet (policy).
   absl::StatusOr<std::vector<generation::GenerationResult>> Generate(
       const std::vector<generation::GenerationRequest>& requests,

@@ -153,7 +153,6 @@ absl::StatusOr<std::vector<UnitRunner::Made>> UnitRunner::Generate(
     auto text = tools_.tokenizer.Decode(rollout.response_tokens);
     made[i].trunk = std::move(result.trunk);
     made[i].failure = result.status;
-    // A model's vocabulary may be larger than its tokenizer's.
     made[i].failure.Update(text.status());
     if (text.ok()) rollout.text = *std::move(text);
     if (made[i].failure.ok() && size == 0) {
@@ -234,8 +233,8 @@ absl::Status UnitRunner::Submit(const std::vector<Made>& made,
   for (const Made& one : made) {
     const bool with_trunk = tools_.submit_trunks && one.trunk != nullptr &&
                             one.trunk->inputs.size() <= kMostTrunkFloats;
-    batch.push_back({one.rollout, one.verdicts.verdict,
-                     with_trunk ? one.trunk : nullptr});
+    batch.push_back(
+        {one.rollout, one.verdicts.verdict, with_trunk ? one.trunk : nullptr});
   }
   return TryUntil("SubmitRollouts", retry_, stop,
                   [&] { return tools_.peers.SubmitRollouts(batch, stop); });

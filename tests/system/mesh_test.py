@@ -246,6 +246,13 @@ class Mesh(unittest.TestCase):
         rubrics = json.loads(self.mpo("rubric", "list", "--json", "--run", directory).stdout)
         self.assertEqual(rubrics[0]["version"], 0)
         self.assertIn("criteria:", self.mpo("rubric", "show", "0", "--run", directory).stdout)
+        exported, half = self.root / "exported", self.root / "exported-half"
+        self.mpo("export", "--run", directory, "--output", exported)
+        self.mpo("export", "--run", directory, "--output", half, "--dtype", "bfloat16")
+        sizes = [(model / "model.safetensors").stat().st_size for model in (self.model, exported, half)]
+        self.assertEqual(sizes[1], sizes[0])
+        self.assertLess(sizes[2], sizes[1])
+        self.mpo("export", "--run", directory, "--output", exported, code=2)
 
     def test_3_the_same_seed_gives_the_same_weights_and_another_does_not(self):
         self.clean_run()
@@ -515,9 +522,18 @@ class Mesh(unittest.TestCase):
         for line in lines:
             self.assertEqual(len(line["tokens"]), 8)
             self.assertEqual(len(line["logprobs"]), 8)
+            self.assertEqual(len(line["untempered_logprobs"]), 8)
             self.assertEqual(line["finish_reason"], "length")
-        prompts.write_text(json.dumps({"id": "long", "prompt": "x" * 600}) + "\n")
-        self.assertRegex(self.mpo(*common, code=2).stderr, '"long".*600.*512')
+        prompts.write_text(json.dumps({"id": "long", "prompt": "x" * 600}) + "\n"
+                           + json.dumps({"id": "short", "prompt": "x"}) + "\n")
+        failed = self.mpo(*common, "--max-new-tokens", 4, "--ignore-eos", "--kv-cache-mib", 64, code=2)
+        self.assertRegex(failed.stderr, "1 of 2 samples failed.*'long'.*600.*512")
+        lines = [json.loads(line) for line in output.read_text().splitlines()]
+        self.assertRegex(lines[0]["error"], "600")
+        self.assertEqual(lines[0]["finish_reason"], "failed")
+        self.assertNotIn("error", lines[1])
+        self.assertEqual(len(lines[1]["tokens"]), 4)
+        self.assertRegex(self.mpo(*common, "--temperature", "1e-40", code=2).stderr, "temperature")
         done = subprocess.run([ARGS.bin / "mpo", "tokenize", "--model", self.model], capture_output=True, text=True,
                               input='{"text": "Hi"}\n{"ids": [72, 105]}\n', timeout=60)
         self.assertEqual(done.stdout, '{"ids":[72,105]}\n{"text":"Hi"}\n', done.stderr)
