@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/prompt_lines.h"
 
+#include <cstdint>
 #include <exception>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/text/json_file.h"
 
 namespace mpo::cli {
 namespace {
@@ -21,10 +24,21 @@ struct Names {
   bool has_id;
 };
 
-absl::StatusOr<PromptLine> Read(const Json& json, const Names& names) {
-  if (!json.is_object()) {
-    return absl::InvalidArgumentError("expected a JSON object");
+absl::StatusOr<std::vector<int32_t>> Tokens(const Json& list,
+                                            const char* name) {
+  constexpr uint64_t kMost = std::numeric_limits<int32_t>::max();
+  std::vector<int32_t> tokens;
+  bool good = list.is_array();
+  for (size_t i = 0; good && i < list.size(); ++i) {
+    good = list[i].is_number_unsigned() && list[i].get<uint64_t>() <= kMost;
+    if (good) tokens.push_back(list[i].get<int32_t>());
   }
+  if (good) return tokens;
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, ": expected a list of token ids, whole numbers of 0 to ", kMost));
+}
+
+absl::StatusOr<PromptLine> Read(const Json& json, const Names& names) {
   PromptLine line;
   int given = 0;
   for (const auto& [key, value] : json.items()) {
@@ -43,7 +57,7 @@ absl::StatusOr<PromptLine> Read(const Json& json, const Names& names) {
       }
       ++given;
     } else if (key == names.tokens) {
-      line.tokens = value.get<std::vector<int32_t>>();
+      MPO_ASSIGN_OR_RETURN(line.tokens, Tokens(value, names.tokens));
       ++given;
     } else if (names.has_id && (key == "reference" || key == "subject" ||
                                 key == "key_terms" || key == "cluster")) {
@@ -64,13 +78,12 @@ absl::StatusOr<PromptLine> Read(const Json& json, const Names& names) {
   return line;
 }
 
-absl::StatusOr<PromptLine> Parse(std::string_view text, const Names& names,
+absl::StatusOr<PromptLine> Parse(std::string_view bytes, const Names& names,
                                  const std::string& where) {
   const auto fail = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": ", what));
   };
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return fail("not valid JSON");
+  MPO_ASSIGN_OR_RETURN(const Json json, text::ParseJsonObject(bytes, where));
   try {
     auto line = Read(json, names);
     if (!line.ok()) return fail(std::string(line.status().message()));

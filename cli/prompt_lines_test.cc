@@ -43,11 +43,37 @@ TEST_CASE("ParsePromptLines takes the prompt files of a run", "[cli]") {
           .status()));
 }
 
+TEST_CASE("token ids that are not whole numbers of 32 bits are refused",
+          "[cli]") {
+  using Catch::Contains;
+  for (const std::string ids :
+       {"[1, 4294967313]", "[2147483648]", "[-1]", "[1.5]", "[1.0]", "[true]",
+        "[\"1\"]", "[null]", "[[1]]", "[18446744073709551615]", "7",
+        "{\"a\": 1}"}) {
+    INFO(ids);
+    CHECK_THAT(Problem("\n{\"id\": \"a\", \"tokens\": " + ids + "}"),
+               Contains("in.jsonl:2: tokens: expected a list of token ids"));
+    CHECK(absl::IsInvalidArgument(
+        ParseTokenizeLine("{\"ids\": " + ids + "}", "stdin:1").status()));
+  }
+  const auto most = ParseTokenizeLine("{\"ids\": [0, 2147483647]}", "stdin:1");
+  REQUIRE(most.ok());
+  CHECK(most->tokens == std::vector<int32_t>{0, 2147483647});
+}
+
+TEST_CASE("a line nested too deeply is refused and named", "[cli]") {
+  const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+  for (const std::string key : {"id", "tokens", "messages", "other"}) {
+    CHECK_THAT(Problem("\n{\"" + key + "\": " + deep + "}"),
+               Catch::Contains("in.jsonl:2: json is nested deeper"));
+  }
+}
+
 TEST_CASE("ParsePromptLines names file, line and problem", "[cli]") {
   using Catch::Contains;
   CHECK_THAT(Problem(""), Contains("in.jsonl: expected JSON lines"));
-  CHECK_THAT(Problem("\n{"), Contains("in.jsonl:2: not valid JSON"));
-  CHECK_THAT(Problem("[]"), Contains("expected a JSON object"));
+  CHECK_THAT(Problem("\n{"), Contains("in.jsonl:2: not valid json"));
+  CHECK_THAT(Problem("[]"), Contains("expected a json object"));
   CHECK_THAT(Problem("{\"id\": \"a\"}"), Contains("got 0"));
   CHECK_THAT(Problem("{\"prompt\": \"x\"}"), Contains("expected an id"));
   CHECK_THAT(Problem("{\"id\": \"a\", \"prompt\": \"x\", \"tokens\": [1]}"),

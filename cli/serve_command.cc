@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -51,6 +52,9 @@ absl::Status Serve(const ServeOptions& options) {
   serving::OpenAiServerOptions http{
       .host = options.host, .port = options.port, .model_name = options.name};
   http.default_system_prompt = !options.no_default_system;
+  // All that run or may wait, and some to say that no more can, or that all is
+  // well.
+  http.connections = std::min(1024, options.batch + options.max_waiting + 16);
   if (http.model_name.empty()) {
     http.model_name =
         std::filesystem::weakly_canonical(options.model).filename().string();
@@ -107,6 +111,13 @@ absl::Status Serve(const ServeOptions& options) {
   std::printf("stopping: %lld samples in hand\n",
               static_cast<long long>(worker.in_hand()));
   std::fflush(stdout);
+  std::jthread impatient([&](std::stop_token done) {
+    while (!done.stop_requested()) {
+      if (rpc::WaitForTerminationSignal(absl::Milliseconds(100)) != 0) {
+        server->Cut();
+      }
+    }
+  });
   if (server->Stop(absl::Seconds(options.drain_seconds)))
     return absl::OkStatus();
   return absl::DeadlineExceededError(absl::StrCat(

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
@@ -13,13 +14,36 @@
 
 namespace mpo::serving {
 
+// Readers add, the worker's thread takes. Thread-safe.
+class AbandonedSamples {
+ public:
+  void Add(std::string id) ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    ids_.push_back(std::move(id));
+  }
+  std::vector<std::string> Take() ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    return std::exchange(ids_, {});
+  }
+
+ private:
+  Mutex mu_;
+  std::vector<std::string> ids_ ABSL_GUARDED_BY(mu_);
+};
+
 // Shared by the reader and the worker's thread.
 struct SampleStream::State {
+  State(std::string name, std::shared_ptr<AbandonedSamples> samples)
+      : id(std::move(name)), leavers(std::move(samples)) {}
+
+  const std::string id;  // The engine's.
+  const std::shared_ptr<AbandonedSamples> leavers;
   Mutex mu;
   CondVar changed;
   SampleNews news ABSL_GUARDED_BY(mu);
   bool fresh ABSL_GUARDED_BY(mu) = false;
   bool abandoned ABSL_GUARDED_BY(mu) = false;
+  bool over ABSL_GUARDED_BY(mu) = false;
 
   // False when the reader has gone.
   bool Tell(SampleNews more) ABSL_LOCKS_EXCLUDED(mu) {
@@ -27,16 +51,36 @@ struct SampleStream::State {
     news.text += more.text;
     std::move(more.tokens.begin(), more.tokens.end(),
               std::back_inserter(news.tokens));
-    news.over = more.over;
+    news.over = over = more.over;
     news.finish_reason = more.finish_reason;
     news.status = std::move(more.status);
     fresh = true;
     changed.NotifyAll();
     return !abandoned;
   }
+
+  SampleNews Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    fresh = false;
+    return std::exchange(news, {});
+  }
 };
 
 namespace {
+
+// What a client may know of a failure. The engine's id of the sample is not
+// among it. What is too large has been refused before, so the engine lacked
+// memory.
+absl::Status ToldStatus(const absl::Status& status, const std::string& id) {
+  if (status.ok()) return status;
+  const std::string message = absl::StrReplaceAll(
+      status.message(), {{absl::StrCat("sample '", id, "': "), ""},
+                         {absl::StrCat("'", id, "': "), ""},
+                         {absl::StrCat("sample '", id, "'"), "the sample"},
+                         {absl::StrCat("prompt '", id, "'"), "the prompt"}});
+  if (absl::IsResourceExhausted(status))
+    return absl::UnavailableError(absl::StrCat("out of memory: ", message));
+  return {status.code(), message};
+}
 
 // Turns what the engine reports into news.
 class Reporter {
@@ -67,7 +111,8 @@ class Reporter {
   void OnDone(generation::GenerationResult&& result) {
     SampleNews news{.over = true,
                     .finish_reason = result.finish_reason,
-                    .status = problem_.ok() ? result.status : problem_};
+                    .status = ToldStatus(
+                        problem_.ok() ? result.status : problem_, state_->id)};
     news.text = stops_.Push(decoder_.Finish());
     news.text += stops_.Finish();
     state_->Tell(std::move(news));
@@ -84,16 +129,25 @@ class Reporter {
 
 SampleStream::~SampleStream() {
   MutexLock lock(state_->mu);
-  state_->abandoned = true;  // Seen at its next token.
+  state_->abandoned = true;
+  if (!state_->over) state_->leavers->Add(state_->id);
 }
 
 SampleNews SampleStream::Next() {
   MutexLock lock(state_->mu);
   while (!state_->fresh) state_->changed.Wait(state_->mu);
-  state_->fresh = false;
-  SampleNews news = std::move(state_->news);
-  state_->news = {};
-  return news;
+  return state_->Take();
+}
+
+std::optional<SampleNews> SampleStream::Next(absl::Duration timeout) {
+  const absl::Time deadline = Clock::Real().Steady() + timeout;
+  MutexLock lock(state_->mu);
+  while (!state_->fresh) {
+    const absl::Duration left = deadline - Clock::Real().Steady();
+    if (left <= absl::ZeroDuration()) return std::nullopt;
+    state_->changed.WaitFor(state_->mu, left);
+  }
+  return state_->Take();
 }
 
 GenerationWorker::GenerationWorker(std::unique_ptr<generation::Engine> engine,
@@ -103,6 +157,7 @@ GenerationWorker::GenerationWorker(std::unique_ptr<generation::Engine> engine,
       tokenizer_(tokenizer),
       options_(options),
       config_(engine_->model().config()),
+      abandoned_(std::make_shared<AbandonedSamples>()),
       thread_([this](std::stop_token stop) { Run(stop); }) {}
 
 GenerationWorker::~GenerationWorker() {
@@ -114,18 +169,42 @@ GenerationWorker::~GenerationWorker() {
   }
 }
 
+absl::Status GenerationWorker::Fit(SampleOrder& order) const {
+  const std::vector<int32_t>& prompt = order.request.prompt_tokens;
+  const auto length = static_cast<int64_t>(prompt.size());
+  MPO_RETURN_IF_ERROR(model::CheckTokens(config_, prompt, order.request.id));
+  if (length >= config_.context) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the prompt has ", length,
+        " tokens, which leaves no room for a response in the context of ",
+        config_.context));
+  }
+  // Const and of what never changes here, so not only thread_ may ask.
+  const int64_t most = engine_->MostNewTokens(length);
+  if (most < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the prompt has ", length,
+        " tokens, which leaves no room for a response in the key-value cache"));
+  }
+  if (!order.request.sampling.has_value()) return absl::OkStatus();
+  SamplingOptions& sampling = *order.request.sampling;
+  if (order.to_the_end) {
+    sampling.max_new_tokens = static_cast<int>(most);
+    sampling.min_new_tokens =
+        std::min(sampling.min_new_tokens, sampling.max_new_tokens);
+    return absl::OkStatus();
+  }
+  const int64_t asked =
+      std::min<int64_t>(sampling.max_new_tokens, config_.context - length);
+  if (asked <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("max_tokens: the key-value cache holds at most ", most,
+                   " more after a prompt of ", length, ", found ", asked));
+}
+
 absl::StatusOr<std::vector<std::unique_ptr<SampleStream>>>
 GenerationWorker::Submit(std::vector<SampleOrder> orders) {
-  for (const SampleOrder& order : orders) {
-    const std::vector<int32_t>& prompt = order.request.prompt_tokens;
-    MPO_RETURN_IF_ERROR(model::CheckTokens(config_, prompt, order.request.id));
-    if (static_cast<int64_t>(prompt.size()) >= config_.context) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the prompt has ", prompt.size(),
-          " tokens, which leaves no room for a response in the context of ",
-          config_.context));
-    }
-  }
+  for (SampleOrder& order : orders) MPO_RETURN_IF_ERROR(Fit(order));
   if (static_cast<int64_t>(orders.size()) > options_.max_waiting) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the request asks for ", orders.size(), " samples, at most ",
@@ -141,7 +220,8 @@ GenerationWorker::Submit(std::vector<SampleOrder> orders) {
   }
   for (SampleOrder& order : orders) {
     order.request.id = absl::StrCat(next_id_++);
-    auto state = std::make_shared<SampleStream::State>();
+    auto state =
+        std::make_shared<SampleStream::State>(order.request.id, abandoned_);
     streams.push_back(std::make_unique<SampleStream>(state));
     inbox_.push_back({std::move(order), std::move(state)});
     ++waiting_;
@@ -161,6 +241,13 @@ bool GenerationWorker::Drain(absl::Duration patience) {
     changed_.WaitFor(mu_, left);
   }
   return true;
+}
+
+void GenerationWorker::CancelAll() {
+  MutexLock lock(mu_);
+  draining_ = true;
+  cancelling_ = true;
+  changed_.NotifyAll();
 }
 
 int64_t GenerationWorker::in_hand() const {
@@ -185,7 +272,21 @@ void GenerationWorker::Start(Entry entry) {
                       });
   if (status.ok()) return;
   Leave();
-  entry.state->Tell({.over = true, .status = status});
+  entry.state->Tell(
+      {.over = true, .status = ToldStatus(status, entry.state->id)});
+}
+
+void GenerationWorker::CancelAbandoned() {
+  for (const std::string& id : abandoned_->Take()) engine_->Cancel(id);
+}
+
+void GenerationWorker::EndAll(std::deque<Entry> fresh) {
+  engine_->CancelAll();
+  for (Entry& entry : fresh) {
+    Leave();
+    entry.state->Tell(
+        {.over = true, .finish_reason = FinishReason::kCancelled});
+  }
 }
 
 void GenerationWorker::Leave() {
@@ -197,13 +298,17 @@ void GenerationWorker::Leave() {
 void GenerationWorker::Run(std::stop_token stop) {
   while (!stop.stop_requested()) {
     std::deque<Entry> fresh;
+    bool cancel = false;
     {
       MutexLock lock(mu_);
       while (inbox_.empty() && in_hand_ == 0 && !stop.stop_requested())
         changed_.Wait(mu_);
       fresh.swap(inbox_);
+      cancel = cancelling_;
     }
+    if (cancel) EndAll(std::exchange(fresh, {}));
     for (Entry& entry : fresh) Start(std::move(entry));
+    CancelAbandoned();  // After Start: also of what has just come.
     const absl::StatusOr<bool> left = engine_->Step();
     if (!left.ok()) {
       logging::Error("a pass failed, its samples are lost",
@@ -212,16 +317,12 @@ void GenerationWorker::Run(std::stop_token stop) {
     MutexLock lock(mu_);
     waiting_ = engine_->waiting() + static_cast<int64_t>(inbox_.size());
   }
-  engine_->CancelAll();
   std::deque<Entry> rest;
   {
     MutexLock lock(mu_);
     rest.swap(inbox_);
   }
-  for (Entry& entry : rest) {
-    entry.state->Tell(
-        {.over = true, .finish_reason = FinishReason::kCancelled});
-  }
+  EndAll(std::move(rest));
 }
 
 }  // namespace mpo::serving

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,8 @@ namespace mpo::serving {
 struct SampleOrder {
   generation::GenerationRequest request;  // Its sampling options set.
   std::vector<std::string> stop;          // Strings that end the response.
+  // Up to what context and cache hold, whatever max_new_tokens says.
+  bool to_the_end = false;
 };
 
 // A token of a response.
@@ -36,11 +39,13 @@ struct SampleNews {
   std::vector<ServedToken> tokens = {};
   bool over = false;
   FinishReason finish_reason = FinishReason::kFailed;  // When over.
-  absl::Status status = {};                            // When over.
+  // When over. UNAVAILABLE: the pass failed or memory was short, the order may
+  // be good.
+  absl::Status status = {};
 };
 
-// The reading end of a sample in hand; dropping it cancels the sample. One
-// thread reads.
+// The reading end of a sample in hand; dropping it cancels the sample before
+// the next pass, also where it still waits. One thread reads.
 class SampleStream {
  public:
   struct State;
@@ -52,10 +57,15 @@ class SampleStream {
 
   // Blocks until there is something new; the last news have `over` set.
   SampleNews Next();
+  // As above, at most `timeout`; nullopt when there is nothing new.
+  std::optional<SampleNews> Next(absl::Duration timeout);
 
  private:
   std::shared_ptr<State> state_;
 };
+
+// Samples whose readers have gone.
+class AbandonedSamples;
 
 struct WorkerOptions {
   int max_waiting = 256;  // Samples that may wait for a place, >= 1.
@@ -75,16 +85,20 @@ class GenerationWorker {
 
   // Takes all orders or none. RESOURCE_EXHAUSTED: the queue is full;
   // UNAVAILABLE: draining; INVALID_ARGUMENT: an empty prompt or one that leaves
-  // no room in the context, named by the order's id, or more orders than may
-  // wait at all.
+  // no room in the context or the cache, a sample that the cache cannot hold,
+  // or more orders than may wait at all.
   absl::StatusOr<std::vector<std::unique_ptr<SampleStream>>> Submit(
       std::vector<SampleOrder> orders) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Takes nothing more and waits until what is in hand is done, at most
   // `patience`; true when it is.
   bool Drain(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
+  // Takes nothing more and ends what is in hand as cancelled before the next
+  // pass. Does not wait for that.
+  void CancelAll() ABSL_LOCKS_EXCLUDED(mu_);
 
   const model::ModelConfig& config() const { return config_; }
+  int max_waiting() const { return options_.max_waiting; }
   int64_t in_hand() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -93,20 +107,25 @@ class GenerationWorker {
     std::shared_ptr<SampleStream::State> state;
   };
 
+  absl::Status Fit(SampleOrder& order) const;
   void Run(std::stop_token stop);
   void Start(Entry entry);
+  void CancelAbandoned();
+  void EndAll(std::deque<Entry> fresh) ABSL_LOCKS_EXCLUDED(mu_);
   void Leave() ABSL_LOCKS_EXCLUDED(mu_);
 
   std::unique_ptr<generation::Engine> engine_;  // Of thread_.
   const text::Tokenizer& tokenizer_;
   const WorkerOptions options_;
   const model::ModelConfig config_;
+  const std::shared_ptr<AbandonedSamples> abandoned_;
   mutable Mutex mu_;
   CondVar changed_;
   std::deque<Entry> inbox_ ABSL_GUARDED_BY(mu_);
   int64_t waiting_ ABSL_GUARDED_BY(mu_) = 0;  // Inbox and engine's queue.
   int64_t in_hand_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelling_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 0;
   std::jthread thread_;
 };

@@ -98,6 +98,7 @@ TEST_CASE("a bad prompt is refused before anything is taken", "[serving]") {
   hot.request.sampling->temperature = 99;
   const SampleNews news = ReadAll(*Submit(*f.worker, {hot})[0]);
   CHECK(news.status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(news.status.message().find("'") == std::string::npos);
   CHECK(f.worker->in_hand() == 0);
 }
 
@@ -108,6 +109,72 @@ TEST_CASE("a reader that goes away cancels its sample and no other",
   streams[0].reset();
   CHECK(ReadAll(*streams[1]).tokens.size() == 200);
   CHECK(f.worker->Drain(absl::Seconds(60)));
+}
+
+TEST_CASE("a sample whose reader goes away while it waits frees its place",
+          "[serving]") {
+  ServingFixture f(/*max_rows=*/1, /*max_waiting=*/2);
+  auto running = Submit(*f.worker, {Order(240)});
+  // Its second token comes after the pass that took it out of the queue.
+  running[0]->Next();
+  running[0]->Next();
+  auto waiting = Submit(*f.worker, {Order(240), Order(240)});
+  waiting.clear();
+  // The one that runs goes on: places are freed before it is over.
+  bool over = false;
+  while (f.worker->in_hand() > 1 && !over) over = running[0]->Next().over;
+  CHECK((over ? f.worker->Drain(absl::Seconds(60)) : f.worker->in_hand() <= 1));
+}
+
+TEST_CASE("a look at a sample ends with its timeout", "[serving]") {
+  ServingFixture f;
+  auto streams = Submit(*f.worker, {Order(20)});
+  ReadAll(*streams[0]);
+  CHECK(!streams[0]->Next(absl::Milliseconds(1)).has_value());
+}
+
+TEST_CASE("cancelling ends all that run and wait", "[serving]") {
+  ServingFixture f(/*max_rows=*/1);
+  auto streams = Submit(*f.worker, {Order(250), Order(250), Order(250)});
+  f.worker->CancelAll();
+  for (auto& stream : streams) {
+    const SampleNews news = ReadAll(*stream);
+    CHECK(news.status.ok());
+    CHECK(news.finish_reason == FinishReason::kCancelled);
+  }
+  CHECK(f.worker->in_hand() == 0);
+  CHECK(absl::IsUnavailable(f.worker->Submit({Order(4)}).status()));
+}
+
+TEST_CASE("what the cache cannot hold is refused, what is open is cut to it",
+          "[serving]") {
+  ServingFixture f(/*max_rows=*/2, /*max_waiting=*/8, /*cache_pages=*/5);
+  for (const SampleOrder& order : {Order(200), Order(1, 1, 100)}) {
+    const absl::Status status = f.worker->Submit({order}).status();
+    CHECK(absl::IsInvalidArgument(status));
+    CHECK(status.message().find("cache") != std::string::npos);
+    CHECK(status.message().find("'") == std::string::npos);
+  }
+  SampleOrder open = Order(1);
+  open.to_the_end = true;
+  const SampleNews news = ReadAll(*Submit(*f.worker, {open})[0]);
+  CHECK(news.status.ok());
+  CHECK(news.finish_reason == FinishReason::kLength);
+  CHECK(news.tokens.size() > 16);
+  CHECK(news.tokens.size() < 5 * 16);
+}
+
+TEST_CASE("tokens that the tokenizer does not have are no text", "[serving]") {
+  ServingFixture f(4, 8, /*cache_pages=*/0, /*padding=*/400);
+  const SampleNews all = ReadAll(*Submit(*f.worker, {Order(100)})[0]);
+  CHECK(all.status.ok());
+  REQUIRE(all.tokens.size() == 100);
+  std::vector<int32_t> known;
+  for (const ServedToken& token : all.tokens) {
+    if (token.token < text::kTinyVocabSize) known.push_back(token.token);
+  }
+  CHECK(known.size() < all.tokens.size());
+  CHECK(all.text == *f.tokenizer->Decode(known));
 }
 
 TEST_CASE("draining finishes what is in hand and takes nothing new",

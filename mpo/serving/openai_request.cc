@@ -2,12 +2,12 @@
 #include "mpo/serving/openai_request.h"
 
 #include <cmath>
-#include <exception>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/text/json_file.h"
 
 namespace mpo::serving {
 namespace {
@@ -17,6 +17,8 @@ using Json = nlohmann::json;
 constexpr int kMaxSamples = 128;
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxPrompts = 1024;
+
+constexpr size_t kShownBytes = 80;  // Of a value that is not served.
 
 absl::Status Bad(const std::string& key, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(key, ": ", what));
@@ -73,8 +75,9 @@ class Reader {
   absl::Status Only(const char* key, const Json& expected) {
     const Json* value = Find(key);
     if (value == nullptr || *value == expected) return absl::OkStatus();
-    return Bad(key, absl::StrCat("only ", expected.dump(), " is served, found ",
-                                 value->dump()));
+    return Bad(key,
+               absl::StrCat("only ", expected.dump(), " is served, found ",
+                            value->dump(-1, ' ', true).substr(0, kShownBytes)));
   }
 
   // Keys that nobody read.
@@ -97,12 +100,14 @@ class Reader {
 absl::Status ReadStop(Reader& reader, std::vector<std::string>& stop) {
   const Json* value = reader.Find("stop");
   if (value == nullptr) return absl::OkStatus();
-  const Json list = value->is_array() ? *value : Json::array({*value});
-  for (const Json& one : list) {
-    if (!one.is_string() || one.get<std::string>().empty())
+  const auto take = [&](const Json& one) -> absl::Status {
+    if (!one.is_string() || one.get_ref<const std::string&>().empty())
       return Bad("stop", "expected a text or a list of texts, none empty");
     stop.push_back(one.get<std::string>());
-  }
+    return absl::OkStatus();
+  };
+  if (!value->is_array()) return take(*value);
+  for (const Json& one : *value) MPO_RETURN_IF_ERROR(take(one));
   if (stop.size() > kMaxStops)
     return Bad("stop", absl::StrCat("expected at most ", kMaxStops, " texts"));
   return absl::OkStatus();
@@ -167,7 +172,7 @@ absl::StatusOr<std::string> ContentOf(const Json& content) {
     return Bad("messages", "content: expected a text or a list of text parts");
   std::string text;
   for (const Json& part : content) {
-    if (!part.is_object() || part.value("type", "") != "text" ||
+    if (!part.is_object() || part.value("type", Json()) != "text" ||
         !part.contains("text") || !part["text"].is_string()) {
       return Bad("messages", "content: only parts of type text are served");
     }
@@ -250,9 +255,8 @@ absl::Status ReadPrompts(Reader& reader, CompletionRequest& request) {
 // Runs `read` on the parsed body; anything left over is refused.
 template <typename Read>
 absl::StatusOr<CompletionRequest> Parse(std::string_view body, Read read) {
-  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object())
-    return absl::InvalidArgumentError("body: expected a JSON object");
+  // Of bounded depth: what walks a value may recurse.
+  MPO_ASSIGN_OR_RETURN(const Json json, text::ParseJsonObject(body, "body"));
   Reader reader(json);
   CompletionRequest request;
   MPO_RETURN_IF_ERROR(ReadCommon(reader, request));

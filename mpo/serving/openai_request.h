@@ -37,8 +37,9 @@ struct CompletionRequest {
   bool include_usage = false;  // Of a stream: a last chunk with the usage.
 };
 
-// INVALID_ARGUMENT: not JSON, or the first key that is missing, of the wrong
-// type, out of range or not served; the message begins with the key.
+// INVALID_ARGUMENT: not JSON, nested deeper than text::kMaxJsonDepth, or the
+// first key that is missing, of the wrong type, out of range or not served; the
+// message begins with the key.
 absl::StatusOr<CompletionRequest> ParseChatRequest(std::string_view body);
 absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body);
 

@@ -128,5 +128,38 @@ TEST_CASE("what is not served is refused by its key", "[serving]") {
             .code() == absl::StatusCode::kInvalidArgument);
 }
 
+TEST_CASE("a body nested too deeply is refused wherever it is nested",
+          "[serving]") {
+  const std::string lists = std::string(300000, '[') + std::string(300000, ']');
+  std::string objects;
+  for (int i = 0; i < 300000; ++i) objects += "{\"a\":";
+  objects += "1" + std::string(300000, '}');
+  for (const std::string key : {"logit_bias", "stop", "tools", "user"}) {
+    for (const std::string& deep : {lists, objects}) {
+      INFO(key);
+      const absl::Status status =
+          ParseChatRequest(Chat(absl::StrCat(", \"", key, "\": ", deep)))
+              .status();
+      CHECK(absl::IsInvalidArgument(status));
+      CHECK(absl::StartsWith(status.message(), "body:"));
+      CHECK(status.message().size() < 200);
+    }
+  }
+  CHECK(absl::IsInvalidArgument(ParseCompletionRequest(lists).status()));
+}
+
+TEST_CASE("what is not served is shown in part", "[serving]") {
+  const absl::Status status =
+      ParseChatRequest(Chat(absl::StrCat(R"(, "tool_choice": ")",
+                                         std::string(100000, 'x'), "\"")))
+          .status();
+  CHECK(absl::StartsWith(status.message(), "tool_choice:"));
+  CHECK(status.message().size() < 200);
+  CHECK(absl::IsInvalidArgument(
+      ParseChatRequest(R"({"model": "m", "messages": [{"role": "user",
+          "content": [{"type": 3, "text": "x"}]}]})")
+          .status()));
+}
+
 }  // namespace
 }  // namespace mpo::serving

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "mpo/text/utf8.h"
 
 namespace mpo::serving {
 namespace {
@@ -39,20 +41,28 @@ Json ResponseWriter::Head(const char* object) const {
 }
 
 std::string ResponseWriter::TextOf(int32_t token) const {
-  const auto text = tokenizer_.Decode({token}, /*skip_special=*/false);
-  return text.ok() ? *text : "";
+  std::string bytes = BytesOf(token);
+  std::string text;
+  text::DrainUtf8(bytes, /*final=*/true, text);
+  return text;
 }
 
-Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens) const {
+std::string ResponseWriter::BytesOf(int32_t token) const {
+  return tokenizer_.BytesOf(token).value_or("");
+}
+
+Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens,
+                              int64_t& text_offset) const {
   if (!logprobs_) return nullptr;
   if (chat_) {
     Json content = Json::array();
     for (const ServedToken& token : tokens) {
       const auto entry = [&](int32_t id, float logprob) {
-        const std::string text = TextOf(id);
         Json bytes = Json::array();
-        for (const char c : text) bytes.push_back(static_cast<uint8_t>(c));
-        return Json{{"token", text}, {"logprob", logprob}, {"bytes", bytes}};
+        for (const char c : BytesOf(id))
+          bytes.push_back(static_cast<uint8_t>(c));
+        return Json{
+            {"token", TextOf(id)}, {"logprob", logprob}, {"bytes", bytes}};
       };
       Json one = entry(token.token, token.logprob);
       one["top_logprobs"] = Json::array();
@@ -66,15 +76,14 @@ Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens) const {
             {"token_logprobs", Json::array()},
             {"top_logprobs", Json::array()},
             {"text_offset", Json::array()}};
-  int64_t offset = 0;
   for (const ServedToken& token : tokens) {
     const std::string text = TextOf(token.token);
     json["tokens"].push_back(text);
     json["token_logprobs"].push_back(token.logprob);
-    json["text_offset"].push_back(offset);
+    json["text_offset"].push_back(text_offset);
     // In characters, as OpenAI counts: bytes that begin one.
-    offset += std::count_if(text.begin(), text.end(),
-                            [](char c) { return (c & 0xC0) != 0x80; });
+    text_offset += std::count_if(text.begin(), text.end(),
+                                 [](char c) { return (c & 0xC0) != 0x80; });
     Json top = Json::object();
     for (const auto& one : token.top) top[TextOf(one.token)] = one.logprob;
     json["top_logprobs"].push_back(std::move(top));
@@ -90,7 +99,8 @@ Json ResponseWriter::Choice(int index, const SampleNews& news) const {
   } else {
     json["text"] = news.text;
   }
-  json["logprobs"] = Logprobs(news.tokens);
+  int64_t text_offset = 0;
+  json["logprobs"] = Logprobs(news.tokens, text_offset);
   json["finish_reason"] = FinishOf(news);
   return json;
 }
@@ -104,18 +114,19 @@ Json ResponseWriter::Whole(std::vector<Json> choices, int64_t prompt_tokens,
 }
 
 std::string ResponseWriter::Chunk(int index, const SampleNews& news,
-                                  bool first) const {
+                                  ToldChoice& told) const {
   Json json = Head(chat_ ? "chat.completion.chunk" : "text_completion");
   Json choice{{"index", index}};
   if (chat_) {
     Json delta = Json::object();
-    if (first) delta["role"] = "assistant";
-    if (first || !news.text.empty()) delta["content"] = news.text;
+    if (!told.opened) delta["role"] = "assistant";
+    if (!told.opened || !news.text.empty()) delta["content"] = news.text;
+    told.opened = true;
     choice["delta"] = std::move(delta);
   } else {
     choice["text"] = news.text;
   }
-  choice["logprobs"] = Logprobs(news.tokens);
+  choice["logprobs"] = Logprobs(news.tokens, told.text_offset);
   choice["finish_reason"] = FinishOf(news);
   json["choices"] = Json::array({std::move(choice)});
   return Event(json);
@@ -159,6 +170,8 @@ HttpError ErrorOf(const absl::Status& status) {
       return MakeError(429, message, "", "queue_full");
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kCancelled:
+      if (absl::StartsWith(message, "out of memory"))
+        return MakeError(503, message, "", "out_of_memory");
       return MakeError(
           503, message.empty() ? "the server is shutting down" : message, "",
           "shutting_down");

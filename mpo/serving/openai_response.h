@@ -12,6 +12,12 @@
 
 namespace mpo::serving {
 
+// What a stream has told of a choice so far.
+struct ToldChoice {
+  bool opened = false;      // A chat's turn.
+  int64_t text_offset = 0;  // Of the next token, in characters.
+};
+
 // Builds the answers of one request in the shapes of OpenAI's API; pure.
 class ResponseWriter {
  public:
@@ -31,16 +37,20 @@ class ResponseWriter {
                                int64_t prompt_tokens,
                                int64_t completion_tokens) const;
 
-  // One server-sent event with what is new of a choice; `first` opens a chat's
-  // turn.
-  std::string Chunk(int index, const SampleNews& news, bool first) const;
+  // One server-sent event with what is new of a choice; `told` goes on.
+  std::string Chunk(int index, const SampleNews& news, ToldChoice& told) const;
   std::string UsageChunk(int64_t prompt_tokens,
                          int64_t completion_tokens) const;
   static std::string LastEvent() { return "data: [DONE]\n\n"; }
 
  private:
   nlohmann::ordered_json Head(const char* object) const;
-  nlohmann::ordered_json Logprobs(const std::vector<ServedToken>& tokens) const;
+  nlohmann::ordered_json Logprobs(const std::vector<ServedToken>& tokens,
+                                  int64_t& text_offset) const;
+  // Empty for an id that only the model has.
+  std::string BytesOf(int32_t token) const;
+  // Its bytes with U+FFFD for what is not UTF-8: as within a text, so with the
+  // space it may begin with.
   std::string TextOf(int32_t token) const;
 
   const text::Tokenizer& tokenizer_;
@@ -51,7 +61,9 @@ class ResponseWriter {
   const bool logprobs_;
 };
 
-// {"error": {...}} and the HTTP status of a failure.
+// {"error": {...}} and the HTTP status of a failure. RESOURCE_EXHAUSTED is a
+// full queue (429), UNAVAILABLE and CANCELLED are a
+// lack of memory, as the message says, or the end of the server (503).
 struct HttpError {
   int status = 500;
   std::string body;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/base/mutex.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/serving/openai_request.h"
 #include "mpo/serving/openai_response.h"
@@ -19,12 +20,23 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// What a request whose samples were cancelled has left to be answered.
+constexpr absl::Duration kLastAnswers = absl::Seconds(2);
+
 // The samples of one request: prompt by prompt, n of each.
 struct Work {
   CompletionRequest request;
   std::vector<std::unique_ptr<SampleStream>> streams;
   int64_t prompt_tokens = 0;
 };
+
+// A text beyond the tokenizer's limits is the request's fault, not a matter of
+// coming later.
+absl::StatusOr<std::vector<int32_t>> Refused(
+    absl::StatusOr<std::vector<int32_t>> tokens) {
+  if (!absl::IsResourceExhausted(tokens.status())) return tokens;
+  return absl::InvalidArgumentError(tokens.status().message());
+}
 
 }  // namespace
 
@@ -42,9 +54,11 @@ class OpenAiServer::State {
 
   absl::Status Listen();
   bool Stop(absl::Duration patience);
+  void Cut();
   int port() const { return port_; }
 
  private:
+  class Open;
   void Routes();
   bool Admitted(const httplib::Request& request, httplib::Response& response);
   void Complete(const httplib::Request& request, httplib::Response& response,
@@ -54,8 +68,9 @@ class OpenAiServer::State {
       const CompletionRequest& request, bool is_chat) const;
   void Stream(std::shared_ptr<Work> work,
               std::shared_ptr<ResponseWriter> writer,
-              httplib::Response& response);
+              std::shared_ptr<Open> open, httplib::Response& response);
   void Fail(const HttpError& error, httplib::Response& response) const;
+  bool AwaitAnswers(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
   void Close();
 
   const OpenAiServerOptions options_;
@@ -66,6 +81,10 @@ class OpenAiServer::State {
   httplib::Server server_;
   std::atomic<bool> draining_{false};
   std::atomic<uint64_t> requests_{0};
+  Mutex mu_;
+  CondVar changed_;
+  int64_t open_ ABSL_GUARDED_BY(mu_) = 0;  // Requests not yet answered.
+  bool cut_ ABSL_GUARDED_BY(mu_) = false;
   int port_ = 0;
   std::thread thread_;
 };
@@ -168,7 +187,8 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> OpenAiServer::State::Prompts(
         const std::string text,
         chat_->Render(request.messages, {.default_system_prompt =
                                              options_.default_system_prompt}));
-    MPO_ASSIGN_OR_RETURN(prompts.emplace_back(), tokenizer_.Encode(text));
+    MPO_ASSIGN_OR_RETURN(prompts.emplace_back(),
+                         Refused(tokenizer_.Encode(text)));
     return prompts;
   }
   for (const auto& prompt : request.prompts) {
@@ -176,9 +196,10 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> OpenAiServer::State::Prompts(
       prompts.push_back(*tokens);
       continue;
     }
-    MPO_ASSIGN_OR_RETURN(prompts.emplace_back(),
-                         tokenizer_.Encode(std::get<std::string>(prompt),
-                                           /*add_special_tokens=*/true));
+    MPO_ASSIGN_OR_RETURN(
+        prompts.emplace_back(),
+        Refused(tokenizer_.Encode(std::get<std::string>(prompt),
+                                  /*add_special_tokens=*/true)));
   }
   return prompts;
 }
@@ -210,10 +231,7 @@ absl::StatusOr<Work> OpenAiServer::State::Begin(const std::string& body,
       order.request.seed = seed + p * request.n + i;
       order.request.sampling = request.sampling;
       order.request.top_logprobs = request.top_logprobs;
-      if (!request.max_tokens_set) {
-        order.request.sampling->max_new_tokens =
-            static_cast<int>(worker_.config().context);
-      }
+      order.to_the_end = !request.max_tokens_set;
       order.stop = request.stop;
       orders.push_back(std::move(order));
     }
@@ -222,8 +240,28 @@ absl::StatusOr<Work> OpenAiServer::State::Begin(const std::string& body,
   return work;
 }
 
+// Counts a request in until it goes.
+class OpenAiServer::State::Open {
+ public:
+  explicit Open(State& state) : state_(state) {
+    MutexLock lock(state_.mu_);
+    ++state_.open_;
+  }
+  ~Open() {
+    MutexLock lock(state_.mu_);
+    --state_.open_;
+    state_.changed_.NotifyAll();
+  }
+  Open(const Open&) = delete;
+  Open& operator=(const Open&) = delete;
+
+ private:
+  State& state_;
+};
+
 void OpenAiServer::State::Complete(const httplib::Request& request,
                                    httplib::Response& response, bool is_chat) {
+  auto open = std::make_shared<Open>(*this);
   absl::StatusOr<Work> begun = Begin(request.body, is_chat);
   if (!begun.ok()) {
     HttpError error = ErrorOf(begun.status());
@@ -239,7 +277,9 @@ void OpenAiServer::State::Complete(const httplib::Request& request,
       absl::StrCat(is_chat ? "chatcmpl-" : "cmpl-", ++requests_),
       options_.model_name, absl::ToUnixSeconds(clock_.Wall()),
       work->request.logprobs);
-  if (work->request.stream) return Stream(work, writer, response);
+  if (work->request.stream) {
+    return Stream(work, writer, std::move(open), response);
+  }
   std::vector<Json> choices;
   int64_t completion_tokens = 0;
   for (size_t i = 0; i < work->streams.size(); ++i) {
@@ -254,14 +294,7 @@ void OpenAiServer::State::Complete(const httplib::Request& request,
     }
     if (all.status.ok() && all.finish_reason == FinishReason::kCancelled)
       all.status = absl::CancelledError("");
-    if (!all.status.ok()) {
-      // The queue was not full: the sample itself could not be held.
-      const bool own = absl::IsResourceExhausted(all.status);
-      return Fail(
-          own ? MakeError(400, std::string(all.status.message()), "", "")
-              : ErrorOf(all.status),
-          response);
-    }
+    if (!all.status.ok()) return Fail(ErrorOf(all.status), response);
     completion_tokens += static_cast<int64_t>(all.tokens.size());
     choices.push_back(writer->Choice(static_cast<int>(i), all));
   }
@@ -273,16 +306,18 @@ void OpenAiServer::State::Complete(const httplib::Request& request,
 
 void OpenAiServer::State::Stream(std::shared_ptr<Work> work,
                                  std::shared_ptr<ResponseWriter> writer,
+                                 std::shared_ptr<Open> open,
                                  httplib::Response& response) {
   struct Progress {
-    size_t at = 0;  // Streams are told one after the other.
-    bool first = true;
+    size_t at = 0;         // Streams are told one after the other.
+    ToldChoice told = {};  // Of the one at hand.
     int64_t tokens = 0;
   };
   auto progress = std::make_shared<Progress>();
   response.set_chunked_content_provider(
       "text/event-stream",
-      [work, writer, progress](size_t, httplib::DataSink& sink) {
+      // `open` goes with the response, when all of it is written.
+      [work, writer, progress, open](size_t, httplib::DataSink& sink) {
         const auto send = [&](const std::string& text) {
           return sink.write(text.data(), text.size());
         };
@@ -306,18 +341,44 @@ void OpenAiServer::State::Stream(std::shared_ptr<Work> work,
           return true;
         }
         const bool sent = send(writer->Chunk(static_cast<int>(progress->at),
-                                             news, progress->first));
-        progress->first = news.over;
-        if (news.over) ++progress->at;
+                                             news, progress->told));
+        if (news.over) {
+          ++progress->at;
+          progress->told = {};
+        }
         return sent;
       });
 }
 
 bool OpenAiServer::State::Stop(absl::Duration patience) {
   draining_ = true;
-  const bool drained = worker_.Drain(patience);
+  const bool drained = AwaitAnswers(patience);
+  if (!drained) {
+    // Each reader is told of the end of its samples.
+    worker_.CancelAll();
+    AwaitAnswers(kLastAnswers);
+  }
   Close();
   return drained;
+}
+
+void OpenAiServer::State::Cut() {
+  MutexLock lock(mu_);
+  cut_ = true;
+  changed_.NotifyAll();
+}
+
+bool OpenAiServer::State::AwaitAnswers(absl::Duration patience) {
+  const absl::Time deadline = Clock::Real().Steady() + patience;
+  MutexLock lock(mu_);
+  while (open_ > 0) {
+    const absl::Duration left = deadline - Clock::Real().Steady();
+    if (left <= absl::ZeroDuration() || std::exchange(cut_, false)) {
+      return false;
+    }
+    changed_.WaitFor(mu_, left);
+  }
+  return true;
 }
 
 void OpenAiServer::State::Close() {
@@ -342,5 +403,6 @@ int OpenAiServer::port() const { return state_->port(); }
 bool OpenAiServer::Stop(absl::Duration patience) {
   return state_->Stop(patience);
 }
+void OpenAiServer::Cut() { state_->Cut(); }
 
 }  // namespace mpo::serving

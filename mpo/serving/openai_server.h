@@ -19,7 +19,9 @@ struct OpenAiServerOptions {
   int port = 0;                 // 0 = any free one.
   std::string model_name = {};  // What clients ask for and /v1/models lists.
   std::string api_key = {};     // Empty = none is asked for.
-  int connections = 64;         // Served at a time; more wait.
+  // Served at a time, a thread each; more wait. Below the samples that run and
+  // may wait, a full queue is never told.
+  int connections = 512;
   int64_t max_body_bytes = int64_t{8} << 20;
   int retry_after_seconds = 1;  // Told with a 429.
   // Chats without a system turn get the model's own; training renders without.
@@ -47,9 +49,12 @@ class OpenAiServer {
 
   int port() const;
 
-  // Answers new requests with 503, waits for those in hand, at most `patience`,
-  // then closes. False when some were cut off.
+  // Answers new requests with 503 and waits until those in hand are answered,
+  // at most `patience`; then cancels the rest and closes. False when some were
+  // cut off.
   bool Stop(absl::Duration patience);
+  // Ends a Stop's waiting in another thread: what is in hand is cancelled now.
+  void Cut();
 
  private:
   class State;

@@ -3,6 +3,7 @@
 
 #include <httplib.h>
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -242,6 +243,49 @@ TEST_CASE("stopping lets what runs finish and refuses what comes",
   running.join();
   CHECK(status == 200);
   CHECK(!f.client->Get("/health"));
+}
+
+TEST_CASE("stopping waits until a stream is written to its end", "[serving]") {
+  ServerFixture f;
+  Json body = Chat(60);
+  body["stream"] = true;
+  body["n"] = 3;
+  std::string whole;
+  std::thread running([&] {
+    httplib::Client other("127.0.0.1", f.server->port());
+    other.set_read_timeout(60);
+    const auto result =
+        other.Post("/v1/chat/completions", body.dump(), "application/json");
+    if (result) whole = result->body;
+  });
+  while (f.worker->in_hand() == 0) std::this_thread::yield();
+  CHECK(f.server->Stop(absl::Seconds(60)));
+  running.join();
+  CHECK(absl::EndsWith(whole, "data: [DONE]\n\n"));
+}
+
+TEST_CASE("stopping ends what is not done in time or is cut", "[serving]") {
+  const bool cut = GENERATE(false, true);
+  ServerFixture f;
+  std::atomic<bool> over = false;
+  std::thread running([&] {
+    // One request after the other, so that one is always in hand.
+    httplib::Client other("127.0.0.1", f.server->port());
+    other.set_read_timeout(60);
+    while (!over) {
+      const auto result = other.Post("/v1/chat/completions", Chat(200).dump(),
+                                     "application/json");
+      if (!result || result->status != 200) break;
+    }
+  });
+  while (f.worker->in_hand() == 0) std::this_thread::yield();
+  if (cut) f.server->Cut();
+  const absl::Time began = Clock::Real().Steady();
+  f.server->Stop(cut ? absl::Seconds(60) : absl::ZeroDuration());
+  CHECK(Clock::Real().Steady() - began < absl::Seconds(30));
+  over = true;
+  running.join();
+  CHECK(f.worker->in_hand() == 0);
 }
 
 TEST_CASE("a port in use is named", "[serving]") {

@@ -24,7 +24,10 @@ struct ServingFixture {
   absl::StatusOr<text::ChatTemplate> chat = absl::UnknownError("not loaded");
   std::unique_ptr<GenerationWorker> worker;
 
-  explicit ServingFixture(int max_rows = 4, int max_waiting = 8) {
+  // `cache_pages` of 16 tokens, 0 = as many as are needed; `padding` ids of the
+  // model that the tokenizer does not have.
+  explicit ServingFixture(int max_rows = 4, int max_waiting = 8,
+                          int cache_pages = 0, int padding = 0) {
     const auto dir = std::filesystem::temp_directory_path() /
                      absl::StrCat("mpo_serving_", getpid());
     std::filesystem::create_directories(dir);
@@ -36,7 +39,7 @@ struct ServingFixture {
     REQUIRE(chat.ok());
     std::filesystem::remove_all(dir);
     model::ModelConfig shape;
-    shape.vocab_size = text::kTinyVocabSize;
+    shape.vocab_size = text::kTinyVocabSize + padding;
     shape.hidden_size = 16;
     shape.intermediate_size = 32;
     shape.layers = 2;
@@ -48,6 +51,9 @@ struct ServingFixture {
     REQUIRE(model.ok());
     auto engine = generation::Engine::Create(
         *model, {.max_rows = max_rows,
+                 // Floats: 2 layers, 2 heads, keys of 8 and values of 16.
+                 .kv_cache_bytes = static_cast<uint64_t>(cache_pages) * 16 * 2 *
+                                   2 * (8 + 16) * sizeof(float),
                  .stop_tokens = std::vector<int32_t>{},
                  .interleave_prefill = true});
     REQUIRE(engine.ok());
