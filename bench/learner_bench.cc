@@ -24,6 +24,7 @@
 #include "mpo/base/status_macros.h"
 #include "mpo/generation/engine.h"
 #include "mpo/tensor/counter_random.h"
+#include "mpo/tensor/products.h"
 #include "mpo/tensor/threads.h"
 #include "nlohmann/json.hpp"
 #include "services/policy_learner/policy_trainer.h"
@@ -199,7 +200,7 @@ double ProductSeconds(int64_t rows, int64_t in, int64_t out) {
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    at::mm_out(c, a, b.t());
+    tensor::MultiplyInto(c, a, b.t());
     best = std::min(best, SecondsSince(start));
   }
   return best;
