@@ -52,7 +52,7 @@ void Show(const policy_learner::ReplayedStep& step, bool json) {
         Figure(metrics, "unscorable", "%.0f").c_str(), seconds,
         step.weights_sha256.c_str(),
         nonfinite != metrics.end() && nonfinite->second > 0
-            ? "  NOT FINITE: nothing was changed"
+            ? "  NOT FINITE: the update was cut short"
             : "");
   }
   std::fflush(stdout);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/checkpoint_store.h"
 
+#include <fstream>
 #include <map>
 #include <utility>
 #include <vector>
@@ -31,18 +32,51 @@ absl::Status FileError(const fs::path& path, const std::error_code& error) {
   return absl::UnavailableError(message);
 }
 
-// Steps with a directory, whole or not.
-std::map<int64_t, fs::path> List(const fs::path& directory) {
+// Steps with a directory, whole or not; none when there is no `directory`.
+absl::StatusOr<std::map<int64_t, fs::path>> List(const fs::path& directory) {
   std::map<int64_t, fs::path> found;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    const std::string name = entry.path().filename().string();
+  for (fs::directory_iterator entry(directory, error), end;
+       !error && entry != end; entry.increment(error)) {
+    const fs::path& path = entry->path();
+    const std::string name = path.filename().string();
     int64_t step = 0;
     if (name.starts_with("step_") && absl::SimpleAtoi(name.substr(5), &step)) {
-      found[step] = entry.path();
+      found[step] = path;
     }
   }
+  if (error == std::errc::no_such_file_or_directory) return found;
+  if (error) return FileError(directory, error);
   return found;
+}
+
+struct FileDigest {
+  uint64_t bytes = 0;
+  std::string sha256;
+};
+
+// Piece by piece: a checkpoint may be larger than the memory.
+absl::StatusOr<FileDigest> DigestOf(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return absl::UnavailableError(
+        absl::StrCat(path.string(), ": cannot be opened"));
+  }
+  Sha256 sha256;
+  FileDigest digest;
+  std::vector<char> piece(size_t{1} << 20);
+  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())) ||
+         file.gcount() > 0) {
+    const auto count = static_cast<size_t>(file.gcount());
+    sha256.Update({piece.data(), count});
+    digest.bytes += count;
+  }
+  if (file.bad() || !file.eof()) {
+    return absl::UnavailableError(
+        absl::StrCat(path.string(), ": cannot be read to its end"));
+  }
+  digest.sha256 = sha256.HexDigest();
+  return digest;
 }
 
 absl::StatusOr<Json> ReadManifest(const fs::path& path) {
@@ -73,9 +107,9 @@ absl::StatusOr<Json> ReadWhole(const fs::path& directory) {
   }
   for (const auto& [name, file] : manifest["files"].items()) {
     const fs::path of_file = directory / name;
-    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(of_file));
-    if (!file.is_object() || file.value("bytes", Json()) != bytes.size() ||
-        file.value("sha256", Json()) != Sha256Hex(bytes)) {
+    MPO_ASSIGN_OR_RETURN(const FileDigest found, DigestOf(of_file));
+    if (!file.is_object() || file.value("bytes", Json()) != found.bytes ||
+        file.value("sha256", Json()) != found.sha256) {
       return absl::DataLossError(absl::StrCat(
           of_file.string(), ": size or SHA-256 differs from the manifest"));
     }
@@ -118,7 +152,7 @@ absl::StatusOr<CheckpointStore::Checkpoint> CheckpointStore::Write(
     return status;
   }
   MPO_RETURN_IF_ERROR(SyncPath(options_.directory));
-  std::map<int64_t, fs::path> all = List(options_.directory);
+  MPO_ASSIGN_OR_RETURN(auto all, List(options_.directory));
   auto kept = all.end();
   for (int i = 0; i < options_.kept && kept != all.begin(); ++i) --kept;
   for (auto old = all.begin(); old != kept; ++old) {
@@ -141,12 +175,15 @@ absl::Status CheckpointStore::Seal(int64_t step,
                    {"config_sha256", options_.config_sha256},
                    {"files", Json::object()}};
   std::error_code error;
-  for (const auto& entry : fs::recursive_directory_iterator(directory, error)) {
-    if (!entry.is_regular_file()) continue;
-    MPO_RETURN_IF_ERROR(SyncPath(entry.path()));
-    MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(entry.path()));
-    manifest["files"][fs::relative(entry.path(), directory).string()] = {
-        {"bytes", bytes.size()}, {"sha256", Sha256Hex(bytes)}};
+  for (fs::recursive_directory_iterator entry(directory, error), end;
+       !error && entry != end; entry.increment(error)) {
+    std::error_code unknown;
+    if (!entry->is_regular_file(unknown)) continue;
+    const fs::path& path = entry->path();
+    MPO_RETURN_IF_ERROR(SyncPath(path));
+    MPO_ASSIGN_OR_RETURN(const FileDigest found, DigestOf(path));
+    manifest["files"][path.lexically_relative(directory).string()] = {
+        {"bytes", found.bytes}, {"sha256", found.sha256}};
   }
   if (error) return FileError(directory, error);
   MPO_RETURN_IF_ERROR(
@@ -179,7 +216,7 @@ absl::Status CheckpointStore::Verify(const Checkpoint& checkpoint) const {
 
 absl::StatusOr<std::optional<CheckpointStore::Checkpoint>>
 CheckpointStore::Newest() const {
-  const std::map<int64_t, fs::path> all = List(options_.directory);
+  MPO_ASSIGN_OR_RETURN(const auto all, List(options_.directory));
   absl::Status last;
   int tried = 0;
   // Not those kept for good: the rollouts after them are gone.
@@ -201,9 +238,9 @@ CheckpointStore::Newest() const {
 }
 
 int64_t CheckpointStore::OldestStep() const {
-  const std::map<int64_t, fs::path> all = List(options_.directory);
-  if (all.size() < static_cast<size_t>(options_.kept)) return 0;
-  return std::prev(all.end(), options_.kept)->first;
+  const auto all = List(options_.directory);
+  if (!all.ok() || all->size() < static_cast<size_t>(options_.kept)) return 0;
+  return std::prev(all->end(), options_.kept)->first;
 }
 
 }  // namespace mpo::policy_learner

@@ -95,6 +95,40 @@ TEST_CASE("Damage before the tail is an error, not a cut", "[learner]") {
   CHECK_THAT(Message(spool.status()), Contains("00000001.spool"));
 }
 
+TEST_CASE("Damage with whole records after it deletes none of them",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  const fs::path file = dir.path / "00000001.spool";
+  REQUIRE(Open({.directory = dir.path})
+              ->Append({Record("a", 1), Record("b", 1), Record("c", 1)})
+              .ok());
+  const uintmax_t size = fs::file_size(file);
+  // In the length and in the bytes of the second record.
+  for (const int at : {1, 30}) {
+    const TemporaryDirectory copy;
+    const fs::path damaged = copy.path / file.filename();
+    fs::copy(file, damaged);
+    std::fstream out(damaged, std::ios::in | std::ios::out | std::ios::binary);
+    out.seekp(static_cast<std::streamoff>(size / 3) + at);
+    out.put('\x7e');
+    out.close();
+    const auto spool = RolloutSpool::Open({.directory = copy.path});
+    CHECK(spool.status().code() == absl::StatusCode::kDataLoss);
+    CHECK_THAT(Message(spool.status()), Contains("damaged record at byte"));
+    CHECK(fs::file_size(damaged) == size);
+  }
+}
+
+TEST_CASE("Checkpoints that cannot be listed are not taken for none",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  const fs::path directory = dir.path / "checkpoints";
+  std::ofstream(directory) << "a file in the directory's place";
+  const CheckpointStore store({.directory = directory, .config_sha256 = "x"});
+  CHECK(store.Newest().status().code() == absl::StatusCode::kUnavailable);
+  CHECK_THAT(Message(store.Newest().status()), Contains("checkpoints"));
+}
+
 TEST_CASE("A full spool keeps nothing of the call", "[learner]") {
   const TemporaryDirectory dir;
   auto spool = Open({.directory = dir.path, .max_bytes = 200});

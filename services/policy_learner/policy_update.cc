@@ -36,6 +36,7 @@ StepResult PolicyUpdate::Run(int64_t step,
                              ? options_.value_learning_rate * factor
                              : learning_rate_;
   Enter("forward");
+  const rl::Moments rewards_before = rewards_;
   batch_ = MakeTrainingBatch(samples, options_, &rewards_);
   TakeTrunks(samples);
   bool finite = true;
@@ -49,6 +50,7 @@ StepResult PolicyUpdate::Run(int64_t step,
     }
     optimiser_.ZeroGrad();
   }
+  if (!finite) rewards_ = rewards_before;
   return Finish(finite);
 }
 
@@ -103,6 +105,7 @@ bool PolicyUpdate::Prepare() {
   const bool keep =
       plan.size() == 1 && options_.minibatches == 1 && options_.loss_block <= 0;
   for (auto& rows : plan) {
+    parallel_.Progress();
     const MicroBatch micro = MakeMicroBatch(std::move(rows));
     Put(reference_logprobs_, micro,
         Tokens(micro, Hidden(micro, true), model_.reference().head(), {})

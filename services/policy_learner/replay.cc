@@ -12,6 +12,7 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/config/run_config.h"
+#include "mpo/logging/log.h"
 #include "mpo/weights/published_weights.h"
 #include "nlohmann/json.hpp"
 #include "services/policy_learner/checkpoint_store.h"
@@ -72,6 +73,20 @@ absl::Status CheckSamples(const std::vector<TrainingSample>& samples,
     step = rollout.step;
   }
   return absl::OkStatus();
+}
+
+// A run's weights come only from all of its steps; rollouts of one's own may
+// be numbered as they like.
+void WarnOfGaps(const std::vector<TrainingSample>& samples, int64_t before) {
+  for (const TrainingSample& sample : samples) {
+    const int64_t step = sample.rollout.step;
+    if (step > before + 1) {
+      logging::Warning(
+          "no rollouts of the steps between: the weights will not be the run's",
+          {{"after", before}, {"next", step}});
+    }
+    before = step;
+  }
 }
 
 absl::Status CheckOutput(const fs::path& output) {
@@ -143,6 +158,7 @@ absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
   MPO_ASSIGN_OR_RETURN(auto trainer,
                        LoadTrainer(options.config, Clock::Real()));
   if (!from.path.empty()) MPO_RETURN_IF_ERROR(trainer->Load(from.path));
+  WarnOfGaps(samples, from.step);
   const fs::path metrics_path = options.output / "metrics.jsonl";
   std::ofstream metrics(metrics_path);
   MPO_RETURN_IF_ERROR(
@@ -150,16 +166,17 @@ absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
         metrics << ToJsonLine(step) << std::flush;
         on_step(step);
       }));
-  if (!metrics) {
-    return absl::UnavailableError(
-        absl::StrCat(metrics_path.string(), ": could not be written"));
-  }
   CheckpointStore store({.directory = options.output,
                          .config_sha256 = config::Sha256Of(options.config)});
-  return store
-      .Write(samples.back().rollout.step, 0,
-             [&](const fs::path& path) { return trainer->Save(path); })
-      .status();
+  MPO_RETURN_IF_ERROR(
+      store
+          .Write(samples.back().rollout.step, 0,
+                 [&](const fs::path& path) { return trainer->Save(path); })
+          .status());
+  if (metrics) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(metrics_path.string(),
+                                             ": could not be written; the "
+                                             "checkpoint beside it was"));
 }
 
 }  // namespace mpo::policy_learner

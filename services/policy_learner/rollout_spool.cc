@@ -67,6 +67,28 @@ std::optional<Payload> Decode(std::string_view payload) {
                  payload.substr(kFixed + key)};
 }
 
+// The payload of the frame at `offset`, if one is there whole.
+std::optional<std::string_view> FrameAt(std::string_view content,
+                                        size_t offset) {
+  if (content.size() - offset < kFrameBytes) return std::nullopt;
+  const auto length = NumberAt<uint32_t>(content, offset);
+  if (length > content.size() - offset - kFrameBytes) return std::nullopt;
+  const std::string_view payload = content.substr(offset + kFrameBytes, length);
+  if (!Decode(payload).has_value() ||
+      Crc32c(payload) != NumberAt<uint32_t>(content, offset + 4)) {
+    return std::nullopt;
+  }
+  return payload;
+}
+
+// Whether a record begins anywhere in `content`.
+bool HoldsRecord(std::string_view content) {
+  for (size_t offset = 0; offset < content.size(); ++offset) {
+    if (FrameAt(content, offset).has_value()) return true;
+  }
+  return false;
+}
+
 absl::Status ErrnoStatus(const fs::path& path, const char* what, int error) {
   const std::string message =
       absl::StrCat(path.string(), ": ", what, ": ", std::strerror(error));
@@ -122,10 +144,11 @@ absl::Status RolloutSpool::LoadSegment(const fs::path& path, int64_t number,
   if (segment.fd < 0) return ErrnoStatus(path, "open", errno);
   segment.bytes = Index(segment, content);
   if (segment.bytes == content.size()) return absl::OkStatus();
-  if (!last) {
-    return absl::DataLossError(
-        absl::StrCat(path.string(), ": damaged record at byte ", segment.bytes,
-                     " of ", content.size()));
+  // A torn tail ends the file; what lies before another record was whole.
+  if (!last || HoldsRecord(std::string_view(content).substr(segment.bytes))) {
+    return absl::DataLossError(absl::StrCat(
+        path.string(), ": damaged record at byte ", segment.bytes, " of ",
+        content.size(), "; bring the file back from a copy"));
   }
   logging::Warning("spool tail cut", {{"file", path.string()},
                                       {"kept_bytes", segment.bytes},
@@ -139,19 +162,15 @@ absl::Status RolloutSpool::LoadSegment(const fs::path& path, int64_t number,
 
 uint64_t RolloutSpool::Index(Segment& segment, std::string_view content) {
   size_t offset = 0;
-  while (content.size() - offset >= kFrameBytes) {
-    const auto length = NumberAt<uint32_t>(content, offset);
-    const auto crc = NumberAt<uint32_t>(content, offset + 4);
-    if (length > content.size() - offset - kFrameBytes) break;
-    const std::string_view payload =
-        content.substr(offset + kFrameBytes, length);
-    const std::optional<Payload> record = Decode(payload);
-    if (!record.has_value() || Crc32c(payload) != crc) break;
+  while (const auto payload = FrameAt(content, offset)) {
+    const std::optional<Payload> record = Decode(*payload);
     entries_.insert_or_assign(
         std::string(record->key),
-        Entry{&segment, offset + kFrameBytes, length, crc, record->step});
+        Entry{&segment, offset + kFrameBytes,
+              static_cast<uint32_t>(payload->size()),
+              NumberAt<uint32_t>(content, offset + 4), record->step});
     segment.newest_step = std::max(segment.newest_step, record->step);
-    offset += kFrameBytes + length;
+    offset += kFrameBytes + payload->size();
   }
   return offset;
 }
