@@ -36,7 +36,7 @@ run() {
 # What needs a GPU counts only where there is one.
 gpu=(-LE gpu)
 command -v nvidia-smi > /dev/null && gpu=()
-run "release" --test-dir build/release -j 1 "${gpu[@]}"
+run "release" --test-dir build/release -j 2 "${gpu[@]}"
 run "sanitizers" --test-dir build/asan -j 2 -R "^($(IFS='|'; echo "${libraries[*]}"))_test:"
 printf '==> fuzz targets, 20 s each\n'
 log="$(mktemp)"

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/option_checks.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/config/run_config.h"
@@ -78,6 +79,7 @@ absl::StatusOr<Source> FindSource(const ExportOptions& options) {
       return absl::InvalidArgumentError("--model needs --adapter");
     return Source{.model = options.model, .weights = options.adapter};
   }
+  MPO_RETURN_IF_ERROR(CheckDirectory(options.run, "a run directory"));
   MPO_ASSIGN_OR_RETURN(
       const config::LoadedConfig loaded,
       config::LoadRunConfig(fs::path(options.run) / "config.resolved.yaml"));
@@ -186,7 +188,7 @@ void AddExportCommand(CLI::App& app, Action& action) {
       ->add_option("--step", options->step,
                    "Of the run's checkpoints; 0 = the newest")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--model", options->model,
                       "Hugging Face directory, in place of --run");
   command->add_option("--adapter", options->adapter,

@@ -9,9 +9,12 @@
 #include <optional>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/generated_lines.h"
+#include "cli/option_checks.h"
+#include "cli/output_file.h"
 #include "cli/prompt_lines.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/file.h"
@@ -54,7 +57,9 @@ struct GenerateOptions {
 
 absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
     const GenerateOptions& options, const text::Tokenizer& tokenizer) {
-  MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(options.prompts));
+  MPO_ASSIGN_OR_RETURN(
+      const std::string text,
+      ReadFile(options.prompts == "-" ? "/dev/stdin" : options.prompts));
   MPO_ASSIGN_OR_RETURN(const auto lines,
                        ParsePromptLines(text, options.prompts));
   // Only needed, and only looked for, where a prompt has messages.
@@ -76,11 +81,15 @@ absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
         MPO_ASSIGN_OR_RETURN(
             chat, text::ChatTemplate::Load(options.model, options.chat_family));
       }
-      MPO_ASSIGN_OR_RETURN(
-          const std::string rendered,
-          chat->Render(line.messages,
-                       {.default_system_prompt = !options.no_default_system}));
-      MPO_ASSIGN_OR_RETURN(request.prompt_tokens, tokenizer.Encode(rendered));
+      const auto rendered = chat->Render(
+          line.messages, {.default_system_prompt = !options.no_default_system});
+      if (!rendered.ok()) {
+        return absl::Status(
+            rendered.status().code(),
+            absl::StrCat(options.prompts, ": id \"", line.id,
+                         "\": ", std::string(rendered.status().message())));
+      }
+      MPO_ASSIGN_OR_RETURN(request.prompt_tokens, tokenizer.Encode(*rendered));
     }
     requests.push_back(std::move(request));
   }
@@ -137,7 +146,7 @@ absl::Status WriteResults(
     if (!watches.empty()) text = watches[i]->Finish();
     lines += GeneratedLine(results[i], tokenizer, text, options.logprobs);
   }
-  return WriteFileAtomically(options.output, lines);
+  return WriteOutput(options.output, lines);
 }
 
 double Seconds(absl::Time since) {
@@ -164,13 +173,15 @@ void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
                        static_cast<double>(std::max<int64_t>(
                            statistics.kv_capacity_tokens, 1))},
                   {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024}};
+  // Not among the lines.
+  FILE* const out = IsStdout(options.output) ? stderr : stdout;
   if (options.json) {
-    std::printf("%s\n", json.dump().c_str());
+    std::fprintf(out, "%s\n", json.dump().c_str());
   } else {
-    std::printf("%lld tokens in %.1f s, %.0f tokens/s, written to %s\n",
-                static_cast<long long>(generated), seconds,
-                seconds > 0 ? static_cast<double>(generated) / seconds : 0,
-                options.output.c_str());
+    std::fprintf(out, "%lld tokens in %.1f s, %.0f tokens/s, written to %s\n",
+                 static_cast<long long>(generated), seconds,
+                 seconds > 0 ? static_cast<double>(generated) / seconds : 0,
+                 options.output.c_str());
   }
 }
 
@@ -236,19 +247,24 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--adapter", options->adapter, "PEFT LoRA directory");
   command
       ->add_option("--prompts", options->prompts,
-                   "JSON lines: id and one of prompt, messages, tokens")
+                   "JSON lines: id and one of prompt, messages, tokens; - = "
+                   "standard input")
       ->required();
-  command->add_option("--output", options->output, "JSON lines written here")
+  command
+      ->add_option("--output", options->output,
+                   "JSON lines written here; - = standard output")
       ->required();
-  command->add_flag("--greedy", options->greedy, "Same as --temperature 0");
+  CLI::Option* greedy =
+      command->add_flag("--greedy", options->greedy, "Same as --temperature 0");
   command
       ->add_option("--temperature", options->sampling.temperature,
                    "0 = greedy, else from 1e-6")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 10.0));
+      ->check(CLI::Range(0.0, 10.0))
+      ->excludes(greedy);
   command->add_option("--top-k", options->sampling.top_k, "0 = off")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--top-p", options->sampling.top_p, "1 = off")
       ->capture_default_str()
       ->check(CLI::Range(1e-6, 1.0));
@@ -266,14 +282,15 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
       ->add_option("--min-new-tokens", options->sampling.min_new_tokens,
                    "No end of a response before")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--seed", options->seed, "Prompt i uses seed + i")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(WholeNumber(0));
   command
       ->add_option("--max-new-tokens", options->sampling.max_new_tokens,
                    "Tokens a response may have")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   command->add_flag("--ignore-eos", options->ignore_eos,
                     "Go on to --max-new-tokens");
   command->add_option("--batch", options->batch, "Prompts decoded together")

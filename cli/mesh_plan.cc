@@ -114,7 +114,9 @@ absl::StatusOr<std::map<std::string, ProcessAddresses>> AssignAddresses(
             "mesh.", names[i], ": ", own.grpc,
             " is given to two services, expected one address each"));
       }
-      if (const absl::Status free_port = CheckPortFree(own.grpc);
+      if (const absl::Status free_port = CheckPortFree(
+              own.grpc,
+              "leave the address out of the configuration's mesh section");
           !free_port.ok()) {
         return absl::Status(free_port.code(),
                             absl::StrCat("mesh.", names[i], ": ",

@@ -82,15 +82,15 @@ absl::StatusOr<std::vector<std::string>> FreeLoopbackAddresses(int count) {
   return addresses;
 }
 
-absl::Status CheckPortFree(const std::string& address) {
+absl::Status CheckPortFree(const std::string& address,
+                           const std::string& advice) {
   MPO_ASSIGN_OR_RETURN(const sockaddr_in parsed, Parse(address));
   Socket socket;
   const int port = socket.Bind(parsed);
   if (port >= 0) return absl::OkStatus();
-  return absl::AlreadyExistsError(absl::StrCat(
-      "cannot listen at ", address, ": ", std::strerror(-port),
-      "; stop what uses it, or leave the address out of the configuration's "
-      "mesh section to get a free port"));
+  return absl::AlreadyExistsError(
+      absl::StrCat("cannot listen at ", address, ": ", std::strerror(-port),
+                   "; stop what uses it, or ", advice, " to get a free port"));
 }
 
 }  // namespace mpo::cli

@@ -15,6 +15,8 @@ absl::StatusOr<std::vector<std::string>> FreeLoopbackAddresses(int count);
 
 // OK when one could listen at `address` ("host:port") now. ALREADY_EXISTS: it
 // is in use. INVALID_ARGUMENT: not an IPv4 host and port.
-absl::Status CheckPortFree(const std::string& address);
+// `advice`: what gets the user a free one.
+absl::Status CheckPortFree(const std::string& address,
+                           const std::string& advice);
 
 }  // namespace mpo::cli

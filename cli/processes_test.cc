@@ -95,7 +95,7 @@ TEST_CASE("FreeLoopbackAddresses gives different ports that are free",
   REQUIRE(addresses.ok());
   REQUIRE(addresses->size() == 6);
   for (size_t i = 0; i < addresses->size(); ++i) {
-    CHECK(CheckPortFree((*addresses)[i]).ok());
+    CHECK(CheckPortFree((*addresses)[i], "name another").ok());
     for (size_t j = 0; j < i; ++j) CHECK((*addresses)[i] != (*addresses)[j]);
   }
 }
@@ -105,9 +105,9 @@ TEST_CASE("CheckPortFree finds a port in use and a malformed address",
   // Debian's kernel lets nobody bind port 7 twice; take one of our own.
   const auto address = FreeLoopbackAddresses(1);
   REQUIRE(address.ok());
-  CHECK(absl::IsInvalidArgument(CheckPortFree("nowhere")));
-  CHECK(absl::IsInvalidArgument(CheckPortFree("127.0.0.1:99999")));
-  CHECK(absl::IsInvalidArgument(CheckPortFree("example.com:80")));
+  CHECK(absl::IsInvalidArgument(CheckPortFree("nowhere", "name none")));
+  CHECK(absl::IsInvalidArgument(CheckPortFree("127.0.0.1:99999", "name none")));
+  CHECK(absl::IsInvalidArgument(CheckPortFree("example.com:80", "name none")));
 }
 
 TEST_CASE("RunDirectory is held by one owner at a time", "[cli]") {

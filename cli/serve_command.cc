@@ -69,8 +69,8 @@ absl::Status Serve(const ServeOptions& options) {
   }
   if (options.port != 0) {
     // Told before a model is loaded; other spellings of a host are told after.
-    const absl::Status free =
-        CheckPortFree(absl::StrCat(options.host, ":", options.port));
+    const absl::Status free = CheckPortFree(
+        absl::StrCat(options.host, ":", options.port), "give --port 0");
     if (absl::IsAlreadyExists(free)) return free;
   }
   MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,

@@ -28,7 +28,8 @@ endfunction()
 
 set(MPO_TEST_PATIENCE 1 CACHE STRING "Time limits of tests are multiplied by this; for slow builds such as coverage")
 # mpo_test(<name> SOURCES ... [DEPS ...] [LABELS unit|integration|system|gpu ...] [TIMEOUT seconds])
-# One executable a folder; each TEST_CASE becomes one ctest test.
+# One executable a folder; each TEST_CASE becomes one ctest test. Threads of LibTorch that wait sleep: two tests side by
+# side would otherwise spin for the same cores.
 function(mpo_test name)
   if(NOT BUILD_TESTING)
     return()
@@ -43,7 +44,7 @@ function(mpo_test name)
   target_link_libraries(${name} PRIVATE mpo_build_flags mpo::test_main ${ARG_DEPS})
   target_compile_definitions(${name} PRIVATE MPO_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MPO_BINARY_DIR="${PROJECT_BINARY_DIR}")
   catch_discover_tests(${name} TEST_PREFIX "${name}: " PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
-    SKIP_REGULAR_EXPRESSION "skipped: no CUDA device")
+    ENVIRONMENT OMP_WAIT_POLICY=passive SKIP_REGULAR_EXPRESSION "skipped: no CUDA device")
 endfunction()
 
 if(BUILD_TESTING)

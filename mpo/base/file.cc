@@ -71,6 +71,15 @@ absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
   }
 }
 
+absl::Status CheckDirectory(const fs::path& path, std::string_view expected) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat(path.string(), ": expected ", std::string(expected),
+                   fs::exists(path, error) ? ", found something else"
+                                           : ", there is nothing"));
+}
+
 absl::Status WriteFileAtomically(const fs::path& path, std::string_view bytes) {
   return WritePiecesAtomically(
       path, [&](const AppendBytes& append) { return append(bytes); });

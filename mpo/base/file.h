@@ -12,6 +12,11 @@
 
 namespace mpo {
 
+// NOT_FOUND unless `path` is a directory; `expected` says of what, as in "a run
+// directory".
+absl::Status CheckDirectory(const std::filesystem::path& path,
+                            std::string_view expected);
+
 // Whole file as bytes. NOT_FOUND when absent, RESOURCE_EXHAUSTED over
 // `max_bytes`, UNAVAILABLE on a read error; the message names the path.
 absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path,

@@ -281,6 +281,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
 
 absl::StatusOr<ModelConfig> LoadModelConfig(
     const std::filesystem::path& directory) {
+  MPO_RETURN_IF_ERROR(
+      CheckDirectory(directory, "a Hugging Face model directory"));
   const std::filesystem::path file = directory / "config.json";
   MPO_ASSIGN_OR_RETURN(std::string config, ReadFile(file, kMaxConfigBytes));
   auto generation =

@@ -187,10 +187,14 @@ TEST_CASE("hostile configurations are refused, not run", "[config]") {
 }
 
 TEST_CASE("a directory without config.json is NOT_FOUND by path", "[config]") {
-  const auto status = LoadModelConfig("/nonexistent/model").status();
+  auto status = LoadModelConfig("/nonexistent/model").status();
   CHECK(status.code() == absl::StatusCode::kNotFound);
   CHECK_THAT(std::string(status.message()),
-             Catch::Contains("/nonexistent/model/config.json"));
+             Catch::Contains("/nonexistent/model: expected a Hugging Face"));
+  status = LoadModelConfig("/proc/self/fdinfo").status();
+  CHECK(status.code() == absl::StatusCode::kNotFound);
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("/proc/self/fdinfo/config.json"));
 }
 
 TEST_CASE("parameters() counts the weights", "[config]") {

@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/mutex.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/serving/client_connection.h"
+#include "mpo/serving/completion_answer.h"
 #include "mpo/serving/openai_request.h"
 #include "mpo/serving/openai_response.h"
 
@@ -23,19 +25,28 @@ using Json = nlohmann::ordered_json;
 // What a request whose samples were cancelled has left to be answered.
 constexpr absl::Duration kLastAnswers = absl::Seconds(2);
 
-// The samples of one request: prompt by prompt, n of each.
-struct Work {
-  CompletionRequest request;
-  std::vector<std::unique_ptr<SampleStream>> streams;
-  int64_t prompt_tokens = 0;
-};
-
 // A text beyond the tokenizer's limits is the request's fault, not a matter of
 // coming later.
 absl::StatusOr<std::vector<int32_t>> Refused(
     absl::StatusOr<std::vector<int32_t>> tokens) {
   if (!absl::IsResourceExhausted(tokens.status())) return tokens;
   return absl::InvalidArgumentError(tokens.status().message());
+}
+
+HttpError ModelError(const absl::Status& unknown) {
+  return MakeError(404, std::string(unknown.message()), "model",
+                   "model_not_found");
+}
+
+// The HTTP library reads no long forms, which curl sends unless told otherwise.
+std::string TooLarge(const httplib::Request& request, int64_t most) {
+  const std::string type = request.get_header_value("Content-Type");
+  if (type.find("application/x-www-form-urlencoded") == std::string::npos) {
+    return absl::StrCat("the body is larger than ", most, " bytes");
+  }
+  return absl::StrCat(
+      "expected the header Content-Type: application/json, got ", type,
+      ", in which a body may have 8192 bytes");
 }
 
 }  // namespace
@@ -63,12 +74,11 @@ class OpenAiServer::State {
   bool Admitted(const httplib::Request& request, httplib::Response& response);
   void Complete(const httplib::Request& request, httplib::Response& response,
                 bool is_chat);
-  absl::StatusOr<Work> Begin(const std::string& body, bool is_chat);
+  absl::StatusOr<CompletionWork> Begin(const std::string& body, bool is_chat);
   absl::StatusOr<std::vector<std::vector<int32_t>>> Prompts(
       const CompletionRequest& request, bool is_chat) const;
-  void Stream(std::shared_ptr<Work> work,
-              std::shared_ptr<ResponseWriter> writer,
-              std::shared_ptr<Open> open, httplib::Response& response);
+  Json Model() const;
+  absl::Status UnknownModel(const std::string& asked) const;
   void Fail(const HttpError& error, httplib::Response& response) const;
   bool AwaitAnswers(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
   void Close();
@@ -110,7 +120,8 @@ absl::Status OpenAiServer::State::Listen() {
   if (port_ <= 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen at ", options_.host, ":", options_.port,
-                     "; is the port in use?"));
+                     ": the port is in use or the host is none of this "
+                     "machine's addresses"));
   }
   thread_ = std::thread([this] { server_.listen_after_bind(); });
   // Its stop() does nothing before it runs.
@@ -125,12 +136,16 @@ void OpenAiServer::State::Routes() {
   });
   server_.Get("/v1/models", [this](const auto& request, auto& response) {
     if (!Admitted(request, response)) return;
-    const Json model{{"id", options_.model_name},
-                     {"object", "model"},
-                     {"created", 0},
-                     {"owned_by", "mpo"}};
-    const Json list{{"object", "list"}, {"data", Json::array({model})}};
+    const Json list{{"object", "list"}, {"data", Json::array({Model()})}};
     response.set_content(list.dump(), "application/json");
+  });
+  server_.Get("/v1/models/(.+)", [this](const auto& request, auto& response) {
+    if (!Admitted(request, response)) return;
+    const std::string asked = request.matches[1];
+    if (asked != options_.model_name) {
+      return Fail(ModelError(UnknownModel(asked)), response);
+    }
+    response.set_content(Model().dump(), "application/json");
   });
   for (const bool is_chat : {false, true}) {
     server_.Post(is_chat ? "/v1/chat/completions" : "/v1/completions",
@@ -143,8 +158,7 @@ void OpenAiServer::State::Routes() {
     if (!response.body.empty()) return;
     Fail(MakeError(response.status,
                    response.status == 413
-                       ? absl::StrCat("the body is larger than ",
-                                      options_.max_body_bytes, " bytes")
+                       ? TooLarge(request, options_.max_body_bytes)
                        : absl::StrCat(request.method, " ", request.path,
                                       " is not served"),
                    "", ""),
@@ -166,6 +180,19 @@ bool OpenAiServer::State::Admitted(const httplib::Request& request,
     return false;
   }
   return true;
+}
+
+Json OpenAiServer::State::Model() const {
+  return {{"id", options_.model_name},
+          {"object", "model"},
+          {"created", 0},
+          {"owned_by", "mpo"}};
+}
+
+absl::Status OpenAiServer::State::UnknownModel(const std::string& asked) const {
+  return absl::NotFoundError(absl::StrCat("the model \"", asked,
+                                          "\" is not served here, \"",
+                                          options_.model_name, "\" is"));
 }
 
 void OpenAiServer::State::Fail(const HttpError& error,
@@ -204,16 +231,14 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> OpenAiServer::State::Prompts(
   return prompts;
 }
 
-absl::StatusOr<Work> OpenAiServer::State::Begin(const std::string& body,
-                                                bool is_chat) {
-  Work work;
+absl::StatusOr<CompletionWork> OpenAiServer::State::Begin(
+    const std::string& body, bool is_chat) {
+  CompletionWork work;
   MPO_ASSIGN_OR_RETURN(work.request, is_chat ? ParseChatRequest(body)
                                              : ParseCompletionRequest(body));
   CompletionRequest& request = work.request;
   if (request.model != options_.model_name) {
-    return absl::NotFoundError(absl::StrCat("the model \"", request.model,
-                                            "\" is not served here, \"",
-                                            options_.model_name, "\" is"));
+    return UnknownModel(request.model);
   }
   MPO_ASSIGN_OR_RETURN(const auto prompts, Prompts(request, is_chat));
   // Without a seed every request gets fresh draws.
@@ -262,92 +287,28 @@ class OpenAiServer::State::Open {
 void OpenAiServer::State::Complete(const httplib::Request& request,
                                    httplib::Response& response, bool is_chat) {
   auto open = std::make_shared<Open>(*this);
-  absl::StatusOr<Work> begun = Begin(request.body, is_chat);
+  absl::StatusOr<CompletionWork> begun = Begin(request.body, is_chat);
   if (!begun.ok()) {
-    HttpError error = ErrorOf(begun.status());
-    if (absl::IsNotFound(begun.status())) {
-      error = MakeError(404, std::string(begun.status().message()), "model",
-                        "model_not_found");
-    }
-    return Fail(error, response);
+    return Fail(absl::IsNotFound(begun.status()) ? ModelError(begun.status())
+                                                 : ErrorOf(begun.status()),
+                response);
   }
-  auto work = std::make_shared<Work>(*std::move(begun));
+  auto work = std::make_shared<CompletionWork>(*std::move(begun));
   auto writer = std::make_shared<ResponseWriter>(
       tokenizer_, is_chat,
       absl::StrCat(is_chat ? "chatcmpl-" : "cmpl-", ++requests_),
       options_.model_name, absl::ToUnixSeconds(clock_.Wall()),
       work->request.logprobs);
   if (work->request.stream) {
-    return Stream(work, writer, std::move(open), response);
+    // `open` goes with the response, when all of it is written.
+    return StreamAnswer(std::move(work), std::move(writer), std::move(open),
+                        response);
   }
-  std::vector<Json> choices;
-  int64_t completion_tokens = 0;
-  for (size_t i = 0; i < work->streams.size(); ++i) {
-    SampleNews all;
-    while (!all.over) {
-      SampleNews news = work->streams[i]->Next();
-      news.text.insert(0, all.text);
-      news.tokens.insert(news.tokens.begin(),
-                         std::make_move_iterator(all.tokens.begin()),
-                         std::make_move_iterator(all.tokens.end()));
-      all = std::move(news);
-    }
-    if (all.status.ok() && all.finish_reason == FinishReason::kCancelled)
-      all.status = absl::CancelledError("");
-    if (!all.status.ok()) return Fail(ErrorOf(all.status), response);
-    completion_tokens += static_cast<int64_t>(all.tokens.size());
-    choices.push_back(writer->Choice(static_cast<int>(i), all));
-  }
-  response.set_content(
-      writer->Whole(std::move(choices), work->prompt_tokens, completion_tokens)
-          .dump(-1, ' ', false, Json::error_handler_t::replace),
-      "application/json");
-}
-
-void OpenAiServer::State::Stream(std::shared_ptr<Work> work,
-                                 std::shared_ptr<ResponseWriter> writer,
-                                 std::shared_ptr<Open> open,
-                                 httplib::Response& response) {
-  struct Progress {
-    size_t at = 0;         // Streams are told one after the other.
-    ToldChoice told = {};  // Of the one at hand.
-    int64_t tokens = 0;
-  };
-  auto progress = std::make_shared<Progress>();
-  response.set_chunked_content_provider(
-      "text/event-stream",
-      // `open` goes with the response, when all of it is written.
-      [work, writer, progress, open](size_t, httplib::DataSink& sink) {
-        const auto send = [&](const std::string& text) {
-          return sink.write(text.data(), text.size());
-        };
-        if (progress->at == work->streams.size()) {
-          if (work->request.include_usage)
-            send(writer->UsageChunk(work->prompt_tokens, progress->tokens));
-          send(ResponseWriter::LastEvent());
-          sink.done();
-          return true;
-        }
-        const SampleNews news = work->streams[progress->at]->Next();
-        progress->tokens += static_cast<int64_t>(news.tokens.size());
-        if (news.over && (!news.status.ok() ||
-                          news.finish_reason == FinishReason::kCancelled)) {
-          send(absl::StrCat(
-              "data: ",
-              ErrorOf(news.status.ok() ? absl::CancelledError("") : news.status)
-                  .body,
-              "\n\n"));
-          sink.done();
-          return true;
-        }
-        const bool sent = send(writer->Chunk(static_cast<int>(progress->at),
-                                             news, progress->told));
-        if (news.over) {
-          ++progress->at;
-          progress->told = {};
-        }
-        return sent;
-      });
+  const absl::StatusOr<std::string> body =
+      WholeAnswer(*work, *writer,
+                  ClientConnection(request.remote_addr, request.remote_port));
+  if (!body.ok()) return Fail(ErrorOf(body.status()), response);
+  response.set_content(*body, "application/json");
 }
 
 bool OpenAiServer::State::Stop(absl::Duration patience) {

@@ -167,6 +167,13 @@ TEST_CASE("errors have the API's shape and say what is wrong", "[serving]") {
   const auto models = f.client->Get("/v1/models");
   REQUIRE(models);
   CHECK(Json::parse(models->body)["data"][0]["id"] == "tiny");
+  const auto model = f.client->Get("/v1/models/tiny");
+  REQUIRE(model);
+  CHECK(Json::parse(model->body) == Json::parse(models->body)["data"][0]);
+  const auto unknown = f.client->Get("/v1/models/huge");
+  REQUIRE(unknown);
+  CHECK(unknown->status == 404);
+  CHECK(Json::parse(unknown->body)["error"]["code"] == "model_not_found");
 }
 
 TEST_CASE("a wrong key, a large body and a full queue are told apart",

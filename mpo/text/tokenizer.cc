@@ -69,6 +69,7 @@ std::string TypeOf(const json& spec) {
 }  // namespace
 
 absl::StatusOr<Tokenizer> Tokenizer::Load(const std::filesystem::path& dir) {
+  MPO_RETURN_IF_ERROR(CheckDirectory(dir, "a Hugging Face model directory"));
   const std::filesystem::path path = dir / "tokenizer.json";
   MPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxFileBytes));
   MPO_ASSIGN_OR_RETURN(std::vector<int32_t> eos_ids, LoadEosIds(dir));

@@ -85,9 +85,10 @@ absl::Status LearnerEngine::Restore() {
       return absl::DataLossError(absl::StrCat(options_.version_file.string(),
                                               ": expected a policy version"));
     }
+    written_version_ = newest_ever_;
   }
   MPO_RETURN_IF_ERROR(spool_.DropThrough(checkpoints_.OldestStep()));
-  return Publish();
+  return Publish(std::stop_token());
 }
 
 void LearnerEngine::Start(std::function<void(absl::Status)> on_end) {
@@ -129,13 +130,13 @@ absl::Status LearnerEngine::TrainAll(std::stop_token stop) {
     if (stop.stop_requested()) break;
     if (!keys.has_value()) {
       logging::Info("no step is left", {{"step", step_}});
-      if (options_.engines == nullptr) break;
-      return options_.engines->Finish(stop);
+      break;
     }
     MPO_RETURN_IF_ERROR(TrainStep(step_ + 1, *keys, stop));
     ServeCheckpointRequests();
   }
-  return absl::OkStatus();
+  if (options_.engines == nullptr) return absl::OkStatus();
+  return options_.engines->Finish(stop);
 }
 
 absl::StatusOr<std::optional<std::vector<std::string>>>
@@ -215,8 +216,8 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
       return absl::DataLossError(absl::StrCat(
           "step ", step, ": ", std::string(arrived.message()),
           ", although the orchestrator has them recorded: the spool lost "
-          "them. Bring back the learner's spool directory from a copy, or "
-          "begin a new run directory"));
+          "them, or the checkpoints that cover them are gone. Bring back the "
+          "learner's directory from a copy, or begin a new run directory"));
     }
     logging::Warning("rollouts are missing",
                      {{"step", step}, {"error", arrived}});
@@ -248,7 +249,7 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
     last_result_.seconds["checkpoint"] = since(saving);
     SetPhase("publish");
   }
-  MPO_RETURN_IF_ERROR(Publish());
+  MPO_RETURN_IF_ERROR(Publish(stop));
   last_result_.seconds["publish"] =
       since(publishing) - last_result_.seconds["checkpoint"];
   for (const auto& [phase, seconds] : last_result_.seconds) {
@@ -259,7 +260,25 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
   return Commit(stop);
 }
 
-absl::Status LearnerEngine::Publish() {
+absl::Status LearnerEngine::RecordVersion(PolicyVersion newest,
+                                          std::stop_token stop) {
+  while (written_version_ != newest) {
+    const absl::Status status =
+        WriteFileAtomically(options_.version_file, absl::StrCat(newest));
+    if (status.ok()) {
+      written_version_ = newest;
+      break;
+    }
+    if (!stop.stop_possible()) return status;
+    // Weights go out only once a restart would know of them.
+    logging::Warning("policy version not recorded yet",
+                     {{"version", newest}, {"error", status}});
+    if (!Pause(stop)) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LearnerEngine::Publish(std::stop_token stop) {
   const absl::Time began = clock_.Steady();
   const PolicyModel& model = trainer_->model();
   MPO_ASSIGN_OR_RETURN(auto published,
@@ -278,8 +297,7 @@ absl::Status LearnerEngine::Publish() {
     status_.policy_version = step_;
     status_.weights_sha256 = weights_sha256_;
   }
-  MPO_RETURN_IF_ERROR(
-      WriteFileAtomically(options_.version_file, absl::StrCat(newest)));
+  MPO_RETURN_IF_ERROR(RecordVersion(newest, stop));
   publisher_.Publish(published);
   metrics_.weights_version.Set(static_cast<double>(step_));
   metrics_.weights_published.Increment();
@@ -386,7 +404,8 @@ SampleLimits LearnerEngine::Limits() const {
           .context = config.context,
           .hidden = config.hidden_size,
           .trunk_layer = trainer_->model().trunk_layers(),
-          .newest_version = newest_ever_};
+          .newest_version = newest_ever_,
+          .last_step = options_.last_step};
 }
 
 }  // namespace mpo::policy_learner

@@ -44,6 +44,7 @@ class LearnerEngine {
   struct Options {
     CheckpointStore::Options checkpoints;
     int checkpoint_every = 1;
+    int64_t last_step = 0;  // Of the run; 0 = unknown.
     // Holds the newest version ever published, so that rollouts drawn from it
     // are known after a restart from an older checkpoint.
     std::filesystem::path version_file;
@@ -105,7 +106,9 @@ class LearnerEngine {
   void Record(int64_t step, const std::vector<TrainingSample>& samples);
   absl::StatusOr<std::vector<TrainingSample>> ReadSamples(
       const std::vector<std::string>& keys);
-  absl::Status Publish();
+  // Until the file holds `newest`; without a stop that may come, one try.
+  absl::Status RecordVersion(PolicyVersion newest, std::stop_token stop);
+  absl::Status Publish(std::stop_token stop);
   absl::Status Commit(std::stop_token stop);
   absl::StatusOr<CheckpointStore::Checkpoint> Checkpoint();
   void ServeCheckpointRequests() ABSL_LOCKS_EXCLUDED(mu_);
@@ -133,6 +136,7 @@ class LearnerEngine {
   CondVar changed_;
   LearnerStatus status_ ABSL_GUARDED_BY(mu_);
   PolicyVersion newest_ever_ ABSL_GUARDED_BY(mu_) = 0;
+  std::optional<PolicyVersion> written_version_;  // In options_.version_file.
   std::vector<CheckpointCallback> requests_ ABSL_GUARDED_BY(mu_);
   std::stop_source interrupt_ ABSL_GUARDED_BY(mu_);  // Ends the poll under way.
   bool running_ ABSL_GUARDED_BY(mu_) = false;

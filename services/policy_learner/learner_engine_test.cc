@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/learner_engine.h"
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/base/file.h"
 #include "services/policy_learner/engine_server.h"
 #include "services/policy_learner/toy_mesh.h"
 #include "tests/support/temporary_directory.h"
@@ -202,6 +206,24 @@ TEST_CASE("Restoring from damaged state is an error", "[learner]") {
     CHECK(ToyLearner(dir.path, 1, ToyTask::Options()).restored.code() ==
           absl::StatusCode::kDataLoss);
   }
+}
+
+TEST_CASE("Training waits for a disk that does not take the version",
+          "[learner]") {
+  const TemporaryDirectory dir;
+  ToyLearner learner(dir.path, 2, ToyTask::Options());
+  // A directory where the temporary file of the version would be.
+  const fs::path block =
+      dir.path / absl::StrCat("version.tmp.", static_cast<int>(::getpid()));
+  learner.ledger->on_commit = [&](int64_t step) {
+    if (step == 1) fs::create_directory(block);
+  };
+  learner.Start();
+  while (learner.engine->Status().policy_version < 2) std::this_thread::yield();
+  fs::remove(block);
+  REQUIRE(learner.Wait().ok());
+  CHECK(learner.ledger->committed.size() == 2);
+  CHECK(*ReadFile(dir.path / "version") == "2");
 }
 
 TEST_CASE("A checkpoint is written on request and on stop", "[learner]") {

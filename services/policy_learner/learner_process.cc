@@ -110,6 +110,7 @@ absl::Status RunLearner(const LearnerProcessOptions& options) {
       .keep_every = config.learner().checkpoints_keep_every()};
   engine_options.checkpoint_every =
       std::max(1, config.learner().checkpoint_every());
+  engine_options.last_step = config.run().steps();
   engine_options.version_file = run / "spool" / "newest_version";
   MPO_ASSIGN_OR_RETURN(const auto pusher,
                        MakePusher(config, *trainer, metrics));

@@ -269,6 +269,24 @@ TEST_CASE("A loss that is not finite never reaches the weights", "[learner]") {
   }
 }
 
+TEST_CASE("A step that is not finite leaves no trace in the reward moments",
+          "[learner]") {
+  TrainerOptions options = ToyTask::Options();
+  options.normalise_rewards = true;
+  options.max_nonfinite_steps = 2;
+  auto harmed = NewTrainer(options), spared = NewTrainer(options);
+  auto samples = ToyTask::Sample(harmed->model(), 1, 1);
+  const auto good = ToyTask::Sample(harmed->model(), 2, 1);
+  samples[0].verdict.reward = std::numeric_limits<double>::quiet_NaN();
+  const auto skipped = harmed->Train(1, samples);
+  INFO(skipped.status());
+  REQUIRE(skipped.ok());
+  REQUIRE(skipped->metrics.at("nonfinite") == 1);
+  REQUIRE(harmed->Train(2, good).ok());
+  REQUIRE(spared->Train(2, good).ok());
+  CHECK(Digest(*harmed) == Digest(*spared));
+}
+
 TEST_CASE("The learning rate rises, then follows its schedule", "[learner]") {
   TrainerOptions options;
   options.total_steps = 10;

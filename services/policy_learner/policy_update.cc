@@ -131,6 +131,8 @@ bool PolicyUpdate::Prepare() {
   std::vector<at::Tensor> filled = {reference_logprobs_, values_};
   if (old_needed) filled.push_back(old_logprobs_);
   parallel_.Complete(filled, "log-probs and values");
+  // Whitening may hide them.
+  if (!batch_.scores.isfinite().all().item<bool>()) return false;
   at::Tensor kl;
   if (old_known_) {
     kl = rl::EstimateKl(old_logprobs_, reference_logprobs_,

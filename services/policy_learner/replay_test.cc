@@ -101,8 +101,10 @@ TEST_CASE("A rollout line that is wrong is named with line and key",
              Contains("either reward or unscorable"));
   CHECK_THAT(Problem(With("0.5", "0.5, \"unscorable\": \"x\"")),
              Contains("either reward or unscorable"));
-  CHECK_THAT(Problem(With("0.5", "0.5, \"finish_reason\": \"eos\"")),
-             Contains("finish_reason: \"eos\""));
+  CHECK_THAT(
+      Problem(With("0.5", "0.5, \"finish_reason\": \"eos\"")),
+      Contains("finish_reason: expected stop, length, cancelled, failed, "
+               "got \"eos\""));
   CHECK_THAT(Problem(With("0.5", "0.5, \"reword\": 1")),
              Contains("unknown key \"reword\""));
   CHECK_THAT(Problem(With("2", "2") + "\n" + With("2", "2")),

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "mpo/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -166,7 +167,15 @@ absl::StatusOr<TrainingSample> ReadLine(std::string_view text) {
     rollout.finish_reason = value;
     known = true;
   }
-  if (!known) reader.Problem(absl::StrCat("finish_reason: \"", reason, "\""));
+  if (!known) {
+    reader.Problem(absl::StrCat(
+        "finish_reason: expected ",
+        absl::StrJoin(kReasons, ", ",
+                      [](std::string* out, const auto& known_reason) {
+                        absl::StrAppend(out, known_reason.second);
+                      }),
+        ", got \"", reason, "\""));
+  }
   ReadSpans(reader, rollout);
   ReadVerdict(reader, sample.verdict);
   MPO_RETURN_IF_ERROR(reader.Finish());

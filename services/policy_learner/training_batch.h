@@ -30,18 +30,19 @@ struct TrainingSample {
 // What a sample is checked against.
 struct SampleLimits {
   int64_t vocabulary = 0;
-  int64_t context = 0;               // Tokens of prompt and response.
+  int64_t context = 0;  // Tokens of prompt and response.
   int64_t hidden = 0;
   int64_t trunk_layer = 0;  // First layer with an adapter; 0 = no trunk.
   PolicyVersion newest_version = 0;  // Last published.
+  int64_t last_step = 0;             // Of the run; 0 = any.
 };
 
-// INVALID_ARGUMENT names sample key and field: empty key or prompt, lengths
-// that differ, ids outside the vocabulary, log-probs that are not finite or
-// above 0, token spans that do not cover the response or name a version from
-// the future, a trunk of another layer or size or with numbers that are not
-// finite, a temperature that is not above 0, a scored verdict without
-// response or with a reward that is not finite.
+// INVALID_ARGUMENT names sample key and field: empty key or prompt, a step
+// outside the run, lengths that differ, ids outside the vocabulary, log-probs
+// that are not finite or above 0, token spans that do not cover the response
+// or name a version from the future, a trunk of another layer or size or with
+// numbers that are not finite, a temperature that is not above 0, a scored
+// verdict without response or with a reward that is not within +-1e9.
 absl::Status ValidateSample(const TrainingSample& sample,
                             const SampleLimits& limits);
 

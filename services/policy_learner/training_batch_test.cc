@@ -55,13 +55,15 @@ TEST_CASE("ValidateSample takes only a trunk that fits", "[learner]") {
 }
 
 TEST_CASE("ValidateSample names the key and the field", "[learner]") {
-  const SampleLimits limits{.vocabulary = 5, .context = 4, .newest_version = 2};
+  const SampleLimits limits{
+      .vocabulary = 5, .context = 4, .newest_version = 2, .last_step = 9};
   CHECK(ValidateSample(GoodSample(), limits).ok());
   TrainingSample s = GoodSample();
   Rollout& r = s.rollout;
   std::string field;
   SECTION("key") { r.sample_key = "", field = "sample_key"; }
   SECTION("step") { r.step = 0, field = "step"; }
+  SECTION("step beyond the run") { r.step = 10, field = "at most 9"; }
   SECTION("group") { r.group = "", field = "group"; }
   SECTION("prompt") { r.prompt_tokens.clear(), field = "prompt_tokens"; }
   SECTION("lengths") { r.logprobs.pop_back(), field = "logprobs: 1 for 2"; }
@@ -81,7 +83,8 @@ TEST_CASE("ValidateSample names the key and the field", "[learner]") {
   SECTION("short span") { r.spans.pop_back(), field = "cover 1 of 2"; }
   SECTION("greedy") { r.temperature = 0, field = "temperature"; }
   SECTION("reward") {
-    s.verdict.reward = std::numeric_limits<double>::quiet_NaN();
+    s.verdict.reward =
+        GENERATE(std::numeric_limits<double>::quiet_NaN(), 1.1e9, -3e38);
     field = "verdict.reward";
   }
   SECTION("failed") {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +8,10 @@
 
 namespace mpo::policy_learner {
 namespace {
+
+// Squares and sums of a batch of them still fit a float32 by far, and one of
+// them does not swallow the running moments of the reward.
+constexpr double kMaxReward = 1e9;
 
 template <typename... Parts>
 absl::Status Refuse(const Rollout& rollout, const char* field,
@@ -88,6 +91,10 @@ absl::Status ValidateSample(const TrainingSample& sample,
   const Rollout& r = sample.rollout;
   if (r.sample_key.empty()) return Refuse(r, "sample_key", "is empty");
   if (r.step < 1) return Refuse(r, "step", "expected at least 1, got ", r.step);
+  if (limits.last_step > 0 && r.step > limits.last_step) {
+    return Refuse(r, "step", "expected at most ", limits.last_step,
+                  ", the run's last, got ", r.step);
+  }
   if (r.group.empty()) return Refuse(r, "group", "is empty");
   if (r.prompt_tokens.empty()) return Refuse(r, "prompt_tokens", "is empty");
   if (r.logprobs.size() != r.response_tokens.size()) {
@@ -120,9 +127,9 @@ absl::Status ValidateSample(const TrainingSample& sample,
   if (r.finish_reason == FinishReason::kFailed) {
     return Refuse(r, "finish_reason", "failed, yet the verdict is scored");
   }
-  if (!(std::abs(sample.verdict.reward) <= std::numeric_limits<float>::max())) {
-    return Refuse(r, "verdict.reward", "expected a finite float, got ",
-                  sample.verdict.reward);
+  if (!(std::abs(sample.verdict.reward) <= kMaxReward)) {
+    return Refuse(r, "verdict.reward", "expected a number from ", -kMaxReward,
+                  " to ", kMaxReward, ", got ", sample.verdict.reward);
   }
   return absl::OkStatus();
 }

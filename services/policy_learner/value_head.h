@@ -40,7 +40,7 @@ class ValueHead {
   void Follow(const at::Tensor& returns);
 
   // options.value_updates optimiser steps on the clipped value loss; returns
-  // the loss before the first (not finite: nothing was changed). In a group
+  // the loss before the first (not finite: the fit ended there). In a group
   // each rank gives its positions and gets its share of the loss.
   double Fit(const at::Tensor& hidden, const ValueTargets& targets,
              double learning_rate);
