@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mpo/generation/top_logprobs.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 #include "mpo/types/rollout.h"
@@ -62,11 +63,6 @@ struct GenerationRequest {
   std::function<bool(const GenerationResult&)> on_token = nullptr;
 };
 
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;  // Untempered.
-};
-
 struct GenerationResult {
   std::string id;
   std::vector<int32_t> tokens;  // With the stop token where one ended it.
@@ -99,12 +95,16 @@ struct ScoreRequest {
   // Of the first tokens.size() - 1 tokens, as a generation of the same tokens
   // left it; null = computed here. All requests of a call or none.
   std::shared_ptr<const Trunk> trunk = nullptr;
+  // Likeliest tokens kept for every scored one, 0 to 100.
+  int top_logprobs = 0;
 };
 
 struct ScoreResult {
   std::string id;
   std::vector<float> logprobs;  // Temperature 1, nats; size - first_scored.
-  absl::Status status;  // As GenerationResult; logprobs empty if not OK.
+  // As many, best first; empty if not asked for.
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  absl::Status status;  // As GenerationResult; the rest is empty if not OK.
 };
 
 // What the last call did.
@@ -208,6 +208,8 @@ class Engine {
 
   const EngineStatistics& statistics() const { return statistics_; }
   const model::LanguageModel& model() const { return *model_; }
+  // Of the policy in force; null without one.
+  const model::LoraAdapter* adapter() const { return adapter_.get(); }
 
  private:
   Engine(std::shared_ptr<const model::LanguageModel> model,

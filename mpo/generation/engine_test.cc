@@ -542,6 +542,28 @@ TEST_CASE(
     }
     CHECK(total == Approx(1).margin(1e-4));
   }
+  // The same of given tokens, but for rounding.
+  std::vector<int32_t> tokens = requests[0].prompt_tokens;
+  const auto first = static_cast<int>(tokens.size());
+  tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+  ScoreRequest given{.id = "a", .tokens = tokens, .first_scored = first};
+  given.top_logprobs = 5;
+  const auto scores = engine->LogProbs({given});
+  REQUIRE(scores.ok());
+  REQUIRE((*scores)[0].top_logprobs.size() == 6);
+  for (size_t i = 0; i < 6; ++i) {
+    const auto& top = (*scores)[0].top_logprobs[i];
+    REQUIRE(top.size() == 5);
+    for (size_t k = 0; k < 5; ++k) {
+      CHECK(top[k].token == result.top_logprobs[i][k].token);
+      CHECK(top[k].logprob ==
+            Approx(result.top_logprobs[i][k].logprob).margin(1e-4));
+      if (top[k].token == result.tokens[i])
+        CHECK(top[k].logprob == (*scores)[0].logprobs[i]);
+    }
+  }
+  given.top_logprobs = 101;
+  CHECK(absl::IsInvalidArgument((*engine->LogProbs({given}))[0].status));
   requests[0].top_logprobs = 101;
   CHECK(engine->Generate(requests, {.temperature = 1}).status().code() ==
         absl::StatusCode::kInvalidArgument);

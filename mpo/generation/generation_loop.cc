@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/generation/top_logprobs.h"
 
 namespace mpo::generation {
 namespace {
@@ -214,7 +214,11 @@ void GenerationLoop::Accept(Job& job, const Draw& draw) {
   } else {
     result.spans.push_back({size - 1, size, version_});
   }
-  if (job.request.top_logprobs > 0) AddTopLogprobs(job, draw);
+  if (job.request.top_logprobs > 0) {
+    result.top_logprobs.push_back(TopLogprobs(draw.raw, config_.vocab_size,
+                                              job.request.top_logprobs,
+                                              {draw.token, draw.untempered}));
+  }
   if (job.request.sampling->repetition_penalty != 1 &&
       !Holds(job.seen, draw.token)) {
     job.seen.push_back(draw.token);
@@ -223,24 +227,6 @@ void GenerationLoop::Accept(Job& job, const Draw& draw) {
   const bool go_on = !job.request.on_token || job.request.on_token(result);
   if (last || !go_on) return Finish(job, FinishReason::kStop);
   if (size >= job.limit) Finish(job, FinishReason::kLength);
-}
-
-void GenerationLoop::AddTopLogprobs(Job& job, const Draw& draw) {
-  const auto count = static_cast<size_t>(
-      std::min<int64_t>(job.request.top_logprobs, config_.vocab_size));
-  std::vector<int32_t> tokens(config_.vocab_size);
-  std::iota(tokens.begin(), tokens.end(), 0);
-  const float* logits = draw.raw;
-  std::partial_sort(tokens.begin(), tokens.begin() + count, tokens.end(),
-                    [&](int32_t a, int32_t b) {
-                      return logits[a] != logits[b] ? logits[a] > logits[b]
-                                                    : a < b;
-                    });
-  // ln p = logit - (logit of the drawn token - its ln p).
-  const float shift = logits[draw.token] - draw.untempered;
-  std::vector<TokenLogprob>& top = job.result.top_logprobs.emplace_back();
-  for (size_t i = 0; i < count; ++i)
-    top.push_back({tokens[i], logits[tokens[i]] - shift});
 }
 
 bool GenerationLoop::Step() {

@@ -107,7 +107,6 @@ class GenerationLoop {
   // The logits a token is drawn from: penalties and bans applied to a copy.
   const float* Adjusted(Job& job, const float* logits);
   void Accept(Job& job, const Draw& draw);
-  void AddTopLogprobs(Job& job, const Draw& draw);
   void Finish(Job& job, FinishReason reason,
               absl::Status status = absl::OkStatus());
   void Leave(Job& job, FinishReason reason,

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mpo/generation/sampler.h"
+#include "mpo/generation/top_logprobs.h"
 #include "mpo/model/decoder.h"
 
 namespace mpo::generation {
@@ -52,7 +53,15 @@ std::deque<size_t> ScoringLoop::InPrefixOrder() {
           ", found ", request.first_scored));
       continue;
     }
+    if (request.top_logprobs < 0 || request.top_logprobs > 100) {
+      result.status = absl::InvalidArgumentError(
+          absl::StrCat("sequence '", request.id, "': top_logprobs: expected 0 ",
+                       "to 100, found ", request.top_logprobs));
+      continue;
+    }
     result.logprobs.resize(size - request.first_scored);
+    if (request.top_logprobs > 0)
+      result.top_logprobs.resize(result.logprobs.size());
     if (result.logprobs.empty()) continue;
     auto& members = by_prefix[{request.tokens.begin(),
                                request.tokens.begin() + request.first_scored}];
@@ -119,7 +128,15 @@ bool ScoringLoop::RunAndLookUp(
     size_t at = 0;
     for (int i = 0; i < count; ++i) {
       for (const Target& target : targets[first + i]) {
-        results_[target.request].logprobs[target.index] = lookups[at++].logprob;
+        const Lookup& found = lookups[at++];
+        ScoreResult& result = results_[target.request];
+        result.logprobs[target.index] = found.logprob;
+        if (result.top_logprobs.empty() || !std::isfinite(found.logprob))
+          continue;
+        result.top_logprobs[target.index] =
+            TopLogprobs(found.logits, config_.vocab_size,
+                        requests_[target.request].top_logprobs,
+                        {found.token, found.logprob});
       }
     }
   };
@@ -191,7 +208,9 @@ absl::StatusOr<std::vector<ScoreResult>> ScoringLoop::Run() {
       result.status = absl::DataLossError(
           absl::StrCat("sequence '", result.id, "': NaN or infinite logits"));
     }
-    if (!result.status.ok()) result.logprobs.clear();
+    if (result.status.ok()) continue;
+    result.logprobs.clear();
+    result.top_logprobs.clear();
   }
   return std::move(results_);
 }

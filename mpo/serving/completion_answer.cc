@@ -42,7 +42,7 @@ class Teller {
     if (left_ == 0) return End(sink);
     const std::optional<SampleNews> news = Next();
     if (!news.has_value()) return true;
-    tokens_ += static_cast<int64_t>(news->tokens.size());
+    tokens_ += static_cast<int64_t>(news->tokens.size()) - news->echoed;
     if (news->over && (!news->status.ok() ||
                        news->finish_reason == FinishReason::kCancelled)) {
       Send(sink,
@@ -106,6 +106,7 @@ absl::StatusOr<SampleNews> AllNews(SampleStream& stream,
     if (client.HungUp()) return absl::CancelledError("the client hung up");
     std::optional<SampleNews> news = stream.Next(kLook);
     if (!news.has_value()) continue;
+    news->echoed += all.echoed;
     news->text.insert(0, all.text);
     news->tokens.insert(news->tokens.begin(),
                         std::make_move_iterator(all.tokens.begin()),
@@ -128,7 +129,7 @@ absl::StatusOr<std::string> WholeAnswer(CompletionWork& work,
   for (size_t i = 0; i < work.streams.size(); ++i) {
     MPO_ASSIGN_OR_RETURN(const SampleNews all,
                          AllNews(*work.streams[i], client));
-    tokens += static_cast<int64_t>(all.tokens.size());
+    tokens += static_cast<int64_t>(all.tokens.size()) - all.echoed;
     choices.push_back(writer.Choice(static_cast<int>(i), all));
   }
   return writer.Whole(std::move(choices), work.prompt_tokens, tokens)

@@ -51,12 +51,18 @@ struct SampleStream::State {
     news.text += more.text;
     std::move(more.tokens.begin(), more.tokens.end(),
               std::back_inserter(news.tokens));
+    news.echoed += more.echoed;
     news.over = over = more.over;
     news.finish_reason = more.finish_reason;
     news.status = std::move(more.status);
     fresh = true;
     changed.NotifyAll();
     return !abandoned;
+  }
+
+  bool Abandoned() ABSL_LOCKS_EXCLUDED(mu) {
+    MutexLock lock(mu);
+    return abandoned;
   }
 
   SampleNews Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
@@ -67,6 +73,10 @@ struct SampleStream::State {
 
 namespace {
 
+// Prompts are measured between two passes until they have so many tokens, so
+// that samples in hand are not kept waiting for long.
+constexpr int64_t kMeasuredTokens = 2048;
+
 // What a client may know of a failure. The engine's id of the sample is not
 // among it. What is too large has been refused before, so the engine lacked
 // memory.
@@ -76,7 +86,8 @@ absl::Status ToldStatus(const absl::Status& status, const std::string& id) {
       status.message(), {{absl::StrCat("sample '", id, "': "), ""},
                          {absl::StrCat("'", id, "': "), ""},
                          {absl::StrCat("sample '", id, "'"), "the sample"},
-                         {absl::StrCat("prompt '", id, "'"), "the prompt"}});
+                         {absl::StrCat("prompt '", id, "'"), "the prompt"},
+                         {absl::StrCat("sequence '", id, "'"), "the prompt"}});
   if (absl::IsResourceExhausted(status))
     return absl::UnavailableError(absl::StrCat("out of memory: ", message));
   return {status.code(), message};
@@ -96,7 +107,8 @@ class Reporter {
     SampleNews news;
     const size_t at = result.tokens.size() - 1;
     ServedToken token{.token = result.tokens[at],
-                      .logprob = result.untempered_logprobs[at]};
+                      .logprob = result.untempered_logprobs[at],
+                      .top = {}};
     if (!result.top_logprobs.empty()) token.top = result.top_logprobs[at];
     news.tokens.push_back(std::move(token));
     absl::StatusOr<std::string> piece = decoder_.Push(result.tokens[at]);
@@ -173,13 +185,23 @@ absl::Status GenerationWorker::Fit(SampleOrder& order) const {
   const std::vector<int32_t>& prompt = order.request.prompt_tokens;
   const auto length = static_cast<int64_t>(prompt.size());
   MPO_RETURN_IF_ERROR(model::CheckTokens(config_, prompt, order.request.id));
-  if (length >= config_.context) {
+  const bool prompt_only = order.echo.has_value() &&
+                           order.request.sampling.has_value() &&
+                           order.request.sampling->max_new_tokens == 0;
+  if (length >= config_.context + (prompt_only ? 1 : 0)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the prompt has ", length,
         " tokens, which leaves no room for a response in the context of ",
         config_.context));
   }
   // Const and of what never changes here, so not only thread_ may ask.
+  if (prompt_only) {
+    if (engine_->MostNewTokens(std::min(length, config_.context - 1)) > 0)
+      return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt has ", length,
+                     " tokens, more than the key-value cache holds"));
+  }
   const int64_t most = engine_->MostNewTokens(length);
   if (most < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -255,25 +277,92 @@ int64_t GenerationWorker::in_hand() const {
   return in_hand_;
 }
 
-void GenerationWorker::Start(Entry entry) {
+// Leaves before it tells, so that a reader who knows the end finds its place
+// free.
+void GenerationWorker::End(Entry& entry, SampleNews news) {
+  news.over = true;
+  Leave();
+  entry.state->Tell(std::move(news));
+}
+
+void GenerationWorker::Admit(std::deque<Entry> fresh, std::stop_token stop) {
+  for (Entry& entry : fresh) {
+    const bool measured =
+        entry.order.echo.has_value() && entry.order.echo->logprobs;
+    if (measured) {
+      unmeasured_.push_back(std::move(entry));
+    } else {
+      Start(std::move(entry));
+    }
+  }
+  if (!unmeasured_.empty()) MeasurePrompts(std::move(stop));
+}
+
+void GenerationWorker::MeasurePrompts(std::stop_token stop) {
+  std::vector<Entry> entries;
+  std::vector<generation::ScoreRequest> requests;
+  int64_t tokens = 0;
+  while (!unmeasured_.empty() && tokens < kMeasuredTokens) {
+    Entry entry = std::move(unmeasured_.front());
+    unmeasured_.pop_front();
+    if (entry.state->Abandoned()) {
+      End(entry, {.finish_reason = FinishReason::kCancelled});
+      continue;
+    }
+    const generation::GenerationRequest& request = entry.order.request;
+    tokens += static_cast<int64_t>(request.prompt_tokens.size());
+    requests.push_back({.id = request.id,
+                        .tokens = request.prompt_tokens,
+                        .top_logprobs = request.top_logprobs});
+    entries.push_back(std::move(entry));
+  }
+  const auto results =
+      engine_->LogProbs(requests, engine_->adapter(), std::move(stop));
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const absl::Status status =
+        results.ok() ? (*results)[i].status : results.status();
+    if (!status.ok()) {
+      End(entries[i], {.status = ToldStatus(status, requests[i].id)});
+      continue;
+    }
+    std::vector<ServedToken> prompt;
+    for (const int32_t token : requests[i].tokens) {
+      ServedToken& served =
+          prompt.emplace_back(ServedToken{token, std::nullopt, {}});
+      if (prompt.size() == 1) continue;
+      const size_t at = prompt.size() - 2;
+      served.logprob = (*results)[i].logprobs[at];
+      if (requests[i].top_logprobs > 0)
+        served.top = (*results)[i].top_logprobs[at];
+    }
+    Start(std::move(entries[i]), std::move(prompt));
+  }
+}
+
+void GenerationWorker::Start(Entry entry, std::vector<ServedToken> prompt) {
+  if (entry.order.echo.has_value()) {
+    SampleNews news{.text = std::move(entry.order.echo->text),
+                    .tokens = std::move(prompt)};
+    news.echoed = static_cast<int64_t>(news.tokens.size());
+    if (entry.order.request.sampling->max_new_tokens == 0) {
+      news.finish_reason = FinishReason::kLength;
+      return End(entry, std::move(news));
+    }
+    entry.state->Tell(std::move(news));
+  }
   auto reporter = std::make_shared<Reporter>(
       tokenizer_, std::move(entry.order.stop), entry.state);
   generation::GenerationRequest request = std::move(entry.order.request);
   request.on_token = [reporter](const generation::GenerationResult& result) {
     return reporter->OnToken(result);
   };
-  // Counted out before it is told, so that a reader who knows the end finds
-  // its place free.
   const absl::Status status =
       engine_->Submit(std::move(request),
                       [this, reporter](generation::GenerationResult&& result) {
                         Leave();
                         reporter->OnDone(std::move(result));
                       });
-  if (status.ok()) return;
-  Leave();
-  entry.state->Tell(
-      {.over = true, .status = ToldStatus(status, entry.state->id)});
+  if (!status.ok()) End(entry, {.status = ToldStatus(status, entry.state->id)});
 }
 
 void GenerationWorker::CancelAbandoned() {
@@ -282,10 +371,10 @@ void GenerationWorker::CancelAbandoned() {
 
 void GenerationWorker::EndAll(std::deque<Entry> fresh) {
   engine_->CancelAll();
-  for (Entry& entry : fresh) {
-    Leave();
-    entry.state->Tell(
-        {.over = true, .finish_reason = FinishReason::kCancelled});
+  for (std::deque<Entry>* entries : {&fresh, &unmeasured_}) {
+    for (Entry& entry : *entries)
+      End(entry, {.finish_reason = FinishReason::kCancelled});
+    entries->clear();
   }
 }
 
@@ -307,7 +396,7 @@ void GenerationWorker::Run(std::stop_token stop) {
       cancel = cancelling_;
     }
     if (cancel) EndAll(std::exchange(fresh, {}));
-    for (Entry& entry : fresh) Start(std::move(entry));
+    Admit(std::move(fresh), stop);
     CancelAbandoned();  // After Start: also of what has just come.
     const absl::StatusOr<bool> left = engine_->Step();
     if (!left.ok()) {
@@ -315,7 +404,8 @@ void GenerationWorker::Run(std::stop_token stop) {
                      {{"status", left.status().ToString()}});
     }
     MutexLock lock(mu_);
-    waiting_ = engine_->waiting() + static_cast<int64_t>(inbox_.size());
+    waiting_ = engine_->waiting() +
+               static_cast<int64_t>(inbox_.size() + unmeasured_.size());
   }
   std::deque<Entry> rest;
   {

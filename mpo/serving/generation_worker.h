@@ -18,18 +18,27 @@
 
 namespace mpo::serving {
 
+// The prompt as the beginning of the answer.
+struct Echo {
+  std::string text;
+  bool logprobs = false;  // Of its tokens too: one more pass over the prompt.
+};
+
 // One sample to generate.
 struct SampleOrder {
   generation::GenerationRequest request;  // Its sampling options set.
   std::vector<std::string> stop;          // Strings that end the response.
   // Up to what context and cache hold, whatever max_new_tokens says.
   bool to_the_end = false;
+  // Set: told before the response; max_new_tokens may be 0 then.
+  std::optional<Echo> echo = std::nullopt;
 };
 
 // A token of a response.
 struct ServedToken {
   int32_t token = 0;
-  float logprob = 0;  // Of the model's own distribution, nats.
+  // Of the model's own distribution, nats; none for the first of a prompt.
+  std::optional<float> logprob = 0;
   std::vector<generation::TokenLogprob> top = {};
 };
 
@@ -37,6 +46,7 @@ struct ServedToken {
 struct SampleNews {
   std::string text = {};  // Whole code points, up to the stop string.
   std::vector<ServedToken> tokens = {};
+  int64_t echoed = 0;  // Of the tokens, the first so many are of the prompt.
   bool over = false;
   FinishReason finish_reason = FinishReason::kFailed;  // When over.
   // When over. UNAVAILABLE: the pass failed or memory was short, the order may
@@ -109,7 +119,12 @@ class GenerationWorker {
 
   absl::Status Fit(SampleOrder& order) const;
   void Run(std::stop_token stop);
-  void Start(Entry entry);
+  // Starts what is measured or need not be.
+  void Admit(std::deque<Entry> fresh, std::stop_token stop);
+  void MeasurePrompts(std::stop_token stop);
+  // `prompt`: what is told of its tokens.
+  void Start(Entry entry, std::vector<ServedToken> prompt = {});
+  void End(Entry& entry, SampleNews news);
   void CancelAbandoned();
   void EndAll(std::deque<Entry> fresh) ABSL_LOCKS_EXCLUDED(mu_);
   void Leave() ABSL_LOCKS_EXCLUDED(mu_);
@@ -119,6 +134,8 @@ class GenerationWorker {
   const WorkerOptions options_;
   const model::ModelConfig config_;
   const std::shared_ptr<AbandonedSamples> abandoned_;
+  std::deque<Entry>
+      unmeasured_;  // Of thread_: their prompts have no log-probs.
   mutable Mutex mu_;
   CondVar changed_;
   std::deque<Entry> inbox_ ABSL_GUARDED_BY(mu_);

@@ -50,7 +50,7 @@ TEST_CASE("samples are told piece by piece and whole in the end", "[serving]") {
     std::vector<int32_t> tokens;
     for (const ServedToken& token : all.tokens) {
       tokens.push_back(token.token);
-      CHECK(token.logprob <= 0);
+      CHECK(*token.logprob <= 0);
     }
     CHECK(all.text == *f.tokenizer->Decode(tokens));
     texts.push_back(all.text);
@@ -124,6 +124,73 @@ TEST_CASE("a sample whose reader goes away while it waits frees its place",
   bool over = false;
   while (f.worker->in_hand() > 1 && !over) over = running[0]->Next().over;
   CHECK((over ? f.worker->Drain(absl::Seconds(60)) : f.worker->in_hand() <= 1));
+}
+
+SampleOrder EchoOrder(int tokens, int prompt, int top = 0) {
+  SampleOrder order = Order(tokens, 1, prompt);
+  order.request.top_logprobs = top;
+  order.echo = Echo{"text", /*logprobs=*/true};
+  return order;
+}
+
+TEST_CASE("an echoed prompt has the log-probs its tokens were drawn with",
+          "[serving]") {
+  ServingFixture f;
+  SampleOrder order = Order(20);
+  order.request.top_logprobs = 3;
+  const SampleNews drawn = ReadAll(*Submit(*f.worker, {order})[0]);
+  SampleOrder again = EchoOrder(0, 5, 3);
+  for (const ServedToken& token : drawn.tokens)
+    again.request.prompt_tokens.push_back(token.token);
+  const SampleNews echo = ReadAll(*Submit(*f.worker, {again})[0]);
+  CHECK(echo.status.ok());
+  CHECK(echo.finish_reason == FinishReason::kLength);
+  CHECK(echo.text == "text");
+  REQUIRE(echo.tokens.size() == 25);
+  CHECK(!echo.tokens[0].logprob.has_value());
+  CHECK(echo.tokens[0].top.empty());
+  for (size_t i = 0; i < 20; ++i) {
+    const ServedToken& told = echo.tokens[5 + i];
+    CHECK(*told.logprob == Approx(*drawn.tokens[i].logprob).margin(1e-4));
+    REQUIRE(told.top.size() == 3);
+    CHECK(told.top[0].token == drawn.tokens[i].top[0].token);
+    // To the bit, so that a reader finds out what is likeliest.
+    if (told.top[0].token == told.token)
+      CHECK(told.top[0].logprob == *told.logprob);
+  }
+}
+
+TEST_CASE("many prompts are measured in turn with samples in hand",
+          "[serving]") {
+  ServingFixture f(/*max_rows=*/4, /*max_waiting=*/64);
+  std::vector<SampleOrder> orders(30, EchoOrder(0, 200));
+  orders.push_back(EchoOrder(3, 256 - 3));
+  orders.push_back(EchoOrder(0, 256));  // All of the context.
+  orders.push_back(Order(40));
+  auto streams = Submit(*f.worker, orders);
+  streams[7].reset();
+  for (size_t i = 0; i < streams.size(); ++i) {
+    if (streams[i] == nullptr) continue;
+    const SampleNews all = ReadAll(*streams[i]);
+    INFO(i);
+    CHECK(all.status.ok());
+    CHECK(all.tokens.size() == (i < 30 ? 200 : i < 32 ? 256 : 40));
+  }
+  CHECK(f.worker->Drain(absl::Seconds(60)));
+  CHECK(absl::IsUnavailable(f.worker->Submit({EchoOrder(0, 9)}).status()));
+}
+
+TEST_CASE("an echo that context or cache cannot hold is refused", "[serving]") {
+  ServingFixture f(/*max_rows=*/2, /*max_waiting=*/8, /*cache_pages=*/5);
+  for (const int tokens : {257, 200, 65}) {
+    CHECK(absl::IsInvalidArgument(
+        f.worker->Submit({EchoOrder(0, tokens)}).status()));
+  }
+  auto streams =
+      Submit(*f.worker, {EchoOrder(0, 64), EchoOrder(0, 20), Order(4)});
+  CHECK(ReadAll(*streams[0]).tokens.size() == 64);
+  CHECK(ReadAll(*streams[1]).tokens.size() == 20);
+  CHECK(ReadAll(*streams[2]).tokens.size() == 4);
 }
 
 TEST_CASE("a look at a sample ends with its timeout", "[serving]") {

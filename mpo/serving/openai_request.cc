@@ -296,7 +296,10 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
       body, [](Reader& reader, CompletionRequest& request) -> absl::Status {
         MPO_RETURN_IF_ERROR(ReadPrompts(reader, request));
         int64_t tokens = 16;
-        MPO_RETURN_IF_ERROR(reader.Integer("max_tokens", 1, 1 << 30, &tokens));
+        MPO_RETURN_IF_ERROR(reader.Bool("echo", &request.echo));
+        MPO_RETURN_IF_ERROR(reader.Integer("max_tokens", 0, 1 << 30, &tokens));
+        if (tokens == 0 && !request.echo)
+          return Bad("max_tokens", "0 only together with echo: true");
         request.max_tokens_set = true;
         MPO_RETURN_IF_ERROR(SetMaxTokens(tokens, request));
         if (reader.Find("logprobs") != nullptr) {
@@ -305,7 +308,6 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
           request.logprobs = true;
           request.top_logprobs = static_cast<int>(top);
         }
-        MPO_RETURN_IF_ERROR(reader.Only("echo", false));
         MPO_RETURN_IF_ERROR(reader.Only("suffix", ""));
         return reader.Only("best_of", request.n);
       });

@@ -33,6 +33,8 @@ struct CompletionRequest {
   std::optional<uint64_t> seed;  // Sample i of a prompt draws with seed + i.
   bool logprobs = false;
   int top_logprobs = 0;  // 0 to 20.
+  bool echo = false;     // Completions: the prompt comes first; max_tokens may
+                         // be 0 then.
   bool stream = false;
   bool include_usage = false;  // Of a stream: a last chunk with the usage.
 };

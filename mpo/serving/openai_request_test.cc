@@ -123,9 +123,24 @@ TEST_CASE("what is not served is refused by its key", "[serving]") {
               .status()
               .code() == absl::StatusCode::kInvalidArgument);
   }
-  CHECK(ParseCompletionRequest(R"({"model": "m", "prompt": "x", "echo": true})")
-            .status()
-            .code() == absl::StatusCode::kInvalidArgument);
+  CHECK(absl::IsInvalidArgument(
+      ParseChatRequest(R"({"model": "m", "messages": [{"role": "user",
+                       "content": "x"}], "echo": true})")
+          .status()));
+}
+
+TEST_CASE("no tokens are asked for only with an echo", "[serving]") {
+  const auto parse = [](const std::string& rest) {
+    return ParseCompletionRequest(absl::StrCat(
+        R"({"model": "m", "prompt": "x", "max_tokens": 0)", rest, "}"));
+  };
+  const auto echoed = parse(R"(, "echo": true)");
+  REQUIRE(echoed.ok());
+  CHECK(echoed->echo);
+  CHECK(echoed->sampling.max_new_tokens == 0);
+  CHECK_THAT(std::string(parse("").status().message()),
+             Catch::Contains("max_tokens: 0 only together with echo"));
+  CHECK(absl::IsInvalidArgument(parse(R"(, "echo": "yes")").status()));
 }
 
 TEST_CASE("a body nested too deeply is refused wherever it is nested",

@@ -64,7 +64,7 @@ Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens,
         return Json{
             {"token", TextOf(id)}, {"logprob", logprob}, {"bytes", bytes}};
       };
-      Json one = entry(token.token, token.logprob);
+      Json one = entry(token.token, *token.logprob);  // Chats echo nothing.
       one["top_logprobs"] = Json::array();
       for (const auto& top : token.top)
         one["top_logprobs"].push_back(entry(top.token, top.logprob));
@@ -79,13 +79,18 @@ Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens,
   for (const ServedToken& token : tokens) {
     const std::string text = TextOf(token.token);
     json["tokens"].push_back(text);
-    json["token_logprobs"].push_back(token.logprob);
+    json["token_logprobs"].push_back(
+        token.logprob.has_value() ? Json(*token.logprob) : Json(nullptr));
     json["text_offset"].push_back(text_offset);
     // In characters, as OpenAI counts: bytes that begin one.
     text_offset += std::count_if(text.begin(), text.end(),
                                  [](char c) { return (c & 0xC0) != 0x80; });
-    Json top = Json::object();
-    for (const auto& one : token.top) top[TextOf(one.token)] = one.logprob;
+    Json top = token.logprob.has_value() ? Json::object() : Json(nullptr);
+    // Of tokens with the same text the best; the one that stands there in any
+    // case.
+    for (const auto& one : token.top)
+      top.emplace(TextOf(one.token), one.logprob);
+    if (!token.top.empty()) top.emplace(text, *token.logprob);
     json["top_logprobs"].push_back(std::move(top));
   }
   return json;

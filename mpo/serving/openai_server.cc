@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -249,6 +250,16 @@ absl::StatusOr<CompletionWork> OpenAiServer::State::Begin(
   std::vector<SampleOrder> orders;
   for (size_t p = 0; p < prompts.size(); ++p) {
     work.prompt_tokens += static_cast<int64_t>(prompts[p].size());
+    std::optional<Echo> echo;
+    if (request.echo) {
+      const auto* text = std::get_if<std::string>(&request.prompts[p]);
+      MPO_ASSIGN_OR_RETURN(
+          std::string shown,
+          text != nullptr
+              ? *text
+              : tokenizer_.Decode(prompts[p], /*skip_special=*/false));
+      echo = Echo{std::move(shown), request.logprobs};
+    }
     for (int i = 0; i < request.n; ++i) {
       SampleOrder order;
       order.request.id = absl::StrCat("prompt ", p);
@@ -258,6 +269,7 @@ absl::StatusOr<CompletionWork> OpenAiServer::State::Begin(
       order.request.top_logprobs = request.top_logprobs;
       order.to_the_end = !request.max_tokens_set;
       order.stop = request.stop;
+      order.echo = echo;
       orders.push_back(std::move(order));
     }
   }

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "mpo/serving/serving_fixture.h"
 
@@ -142,6 +143,67 @@ TEST_CASE("completions take texts and tokens, several at once", "[serving]") {
   for (size_t i = 0; i + 1 < events.size(); ++i)
     text += Json::parse(events[i])["choices"][0]["text"];
   CHECK(text == answer["choices"][0]["text"]);
+}
+
+TEST_CASE("an echo tells the log-probs of a given text", "[serving]") {
+  const ServerFixture f;
+  const Json common{{"model", "tiny"}, {"seed", 1}, {"logprobs", 2}};
+  Json body = common;
+  body["prompt"] = "ab";
+  body["max_tokens"] = 6;
+  const Json drawn = f.Post("/v1/completions", body).second["choices"][0];
+  // What was drawn, given as a prompt, has the log-probs it was drawn with.
+  const auto tokens = f.tokenizer->Encode("ab");
+  REQUIRE(tokens.ok());
+  body["prompt"] = absl::StrCat("ab", drawn["text"].get<std::string>());
+  body["max_tokens"] = 0;
+  body["echo"] = true;
+  const auto [status, answer] = f.Post("/v1/completions", body);
+  REQUIRE(status == 200);
+  const Json& echo = answer["choices"][0];
+  CHECK(echo["text"] == body["prompt"]);
+  CHECK(echo["finish_reason"] == "length");
+  CHECK(answer["usage"]["completion_tokens"] == 0);
+  const Json& logprobs = echo["logprobs"];
+  CHECK(answer["usage"]["prompt_tokens"] == logprobs["tokens"].size());
+  CHECK(logprobs["token_logprobs"][0].is_null());
+  CHECK(logprobs["top_logprobs"][0].is_null());
+  REQUIRE(logprobs["token_logprobs"].size() == logprobs["top_logprobs"].size());
+  for (size_t i = 1; i < logprobs["tokens"].size(); ++i) {
+    const double own = logprobs["token_logprobs"][i];
+    CHECK(own < 0);
+    // The two likeliest and the one that stands there.
+    const Json& top = logprobs["top_logprobs"][i];
+    CHECK((top.size() == 2 || top.size() == 3));
+    for (const auto& [text, logprob] : top.items()) CHECK(logprob <= 0);
+    CHECK(top.contains(logprobs["tokens"][i].get<std::string>()));
+  }
+
+  SECTION("before a response, whole and streamed") {
+    body["max_tokens"] = 4;
+    const Json both = f.Post("/v1/completions", body).second;
+    const Json& more = both["choices"][0]["logprobs"];
+    CHECK(both["usage"]["completion_tokens"] == 4);
+    CHECK(more["tokens"].size() == logprobs["tokens"].size() + 4);
+    const auto events = f.Events("/v1/completions", body);
+    std::string text;
+    Json pieces = Json::array();
+    for (size_t i = 0; i + 1 < events.size(); ++i) {
+      const Json choice = Json::parse(events[i])["choices"][0];
+      text += choice["text"];
+      for (const Json& one : choice["logprobs"]["token_logprobs"])
+        pieces.push_back(one);
+    }
+    CHECK(text == both["choices"][0]["text"]);
+    CHECK(pieces == more["token_logprobs"]);
+  }
+  SECTION("without log-probs, of token ids") {
+    body.erase("logprobs");
+    body["prompt"] = {'a', 'b'};
+    const Json plain = f.Post("/v1/completions", body).second["choices"][0];
+    CHECK(plain["text"] == "ab");
+    CHECK(plain["logprobs"].is_null());
+  }
 }
 
 TEST_CASE("errors have the API's shape and say what is wrong", "[serving]") {
