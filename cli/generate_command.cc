@@ -13,8 +13,8 @@
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/generated_lines.h"
+#include "cli/input_output.h"
 #include "cli/option_checks.h"
-#include "cli/output_file.h"
 #include "cli/prompt_lines.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/file.h"
@@ -57,9 +57,7 @@ struct GenerateOptions {
 
 absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
     const GenerateOptions& options, const text::Tokenizer& tokenizer) {
-  MPO_ASSIGN_OR_RETURN(
-      const std::string text,
-      ReadFile(options.prompts == "-" ? "/dev/stdin" : options.prompts));
+  MPO_ASSIGN_OR_RETURN(const std::string text, ReadInput(options.prompts));
   MPO_ASSIGN_OR_RETURN(const auto lines,
                        ParsePromptLines(text, options.prompts));
   // Only needed, and only looked for, where a prompt has messages.
@@ -192,6 +190,7 @@ absl::Status Generate(GenerateOptions options) {
   MPO_RETURN_IF_ERROR(generation::Validate(options.sampling));
   MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
                        model::ParsePlacement(options.dtype, options.device));
+  MPO_RETURN_IF_ERROR(CheckOutput(options.output));
   const absl::Time load_began = Clock::Real().Steady();
   MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
                        text::Tokenizer::Load(options.model));
@@ -320,7 +319,9 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--threads", options->threads, "0 = all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
-  command->add_flag("--json", options->json, "Summary as JSON on stdout");
+  command->add_flag("--json", options->json,
+                    "Summary as JSON, on standard output unless the "
+                    "lines are there");
   command->callback([options, &action] {
     action = [options] { return Report(Generate(*options)); };
   });

@@ -2,6 +2,7 @@
 #include "mpo/base/file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,6 +75,11 @@ absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
 absl::Status CheckDirectory(const fs::path& path, std::string_view expected) {
   std::error_code error;
   if (fs::is_directory(path, error)) return absl::OkStatus();
+  if (error && error != std::errc::no_such_file_or_directory &&
+      error != std::errc::not_a_directory) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(path.string(), ": ", error.message()));
+  }
   return absl::NotFoundError(
       absl::StrCat(path.string(), ": expected ", std::string(expected),
                    fs::exists(path, error) ? ", found something else"
@@ -90,11 +96,20 @@ absl::Status WritePiecesAtomically(
     const std::function<absl::Status(const AppendBytes&)>& produce) {
   fs::path temporary = path;
   temporary += absl::StrCat(".tmp.", getpid());
+  // What replaces a file is no more readable than it.
+  struct stat before = {};
+  const bool replaces =
+      stat(path.c_str(), &before) == 0 && S_ISREG(before.st_mode);
+  const mode_t mode = replaces ? before.st_mode & 0777 : 0644;
   const int fd =
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) return FromErrno("cannot create", temporary);
-  absl::Status status = produce(
-      [&](std::string_view bytes) { return WriteAll(fd, bytes, temporary); });
+  absl::Status status;
+  if (replaces && fchmod(fd, mode) != 0)
+    status = FromErrno("cannot set the mode of", temporary);
+  if (status.ok())
+    status = produce(
+        [&](std::string_view bytes) { return WriteAll(fd, bytes, temporary); });
   if (status.ok() && fsync(fd) != 0)
     status = FromErrno("cannot sync", temporary);
   if (close(fd) != 0 && status.ok())

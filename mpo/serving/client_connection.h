@@ -10,10 +10,11 @@ namespace mpo::serving {
 // while the request's handler runs. Thread-compatible.
 class ClientConnection {
  public:
-  // IPv4 in dotted form. A connection that is not found never hangs up.
+  // As getnameinfo writes them. A connection that is not found never hangs up.
   ClientConnection(const std::string& remote_address, int remote_port);
 
-  // Whether the client has closed its end, without waiting.
+  // Whether the client has closed its end, or its sending half, whatever it
+  // sent before; without waiting.
   bool HungUp() const;
 
  private:

@@ -3,6 +3,7 @@
 
 #include <httplib.h>
 
+#include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -22,7 +23,8 @@ using Json = nlohmann::ordered_json;
 
 // Between two looks whether the client of a whole answer is still there.
 constexpr absl::Duration kLook = absl::Milliseconds(100);
-// Waited for the one choice while the others had nothing new either.
+// Waited for the one choice while the others had nothing new either; the longer
+// nothing comes, the longer, up to kLook.
 constexpr absl::Duration kPatience = absl::Milliseconds(5);
 
 // The choices of one answer as far as they are told.
@@ -79,9 +81,15 @@ class Teller {
     for (size_t i = 0; i < left_; ++i) {
       Advance();
       auto news = work_->streams[at_]->Next(absl::ZeroDuration());
-      if (news.has_value()) return news;
+      if (news.has_value()) {
+        patience_ = kPatience;
+        return news;
+      }
     }
-    return work_->streams[at_]->Next(kPatience);
+    // Of one choice all news end the wait.
+    auto news = work_->streams[at_]->Next(left_ == 1 ? kLook : patience_);
+    patience_ = news.has_value() ? kPatience : std::min(2 * patience_, kLook);
+    return news;
   }
 
   void Advance() {
@@ -96,6 +104,7 @@ class Teller {
   std::vector<bool> over_;
   size_t left_;
   size_t at_ = 0;
+  absl::Duration patience_ = kPatience;
   int64_t tokens_ = 0;
 };
 

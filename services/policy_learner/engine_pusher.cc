@@ -71,7 +71,10 @@ absl::Status EnginePusher::Finish(std::stop_token stop) {
     });
   };
   if (!changed_.WaitFor(mu_, stop, kForever, done)) {
-    changed_.WaitFor(mu_, std::stop_token(), kAfterStop, done);
+    if (!changed_.WaitFor(mu_, std::stop_token(), kAfterStop, done)) {
+      logging::Warning("engines did not take the last version in time",
+                       {{"seconds", absl::ToInt64Seconds(kAfterStop)}});
+    }
   }
   return failure_;
 }

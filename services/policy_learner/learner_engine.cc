@@ -107,7 +107,10 @@ void LearnerEngine::Stop() {
 
 void LearnerEngine::Loop(std::stop_token stop) {
   absl::Status status = TrainAll(stop);
+  // First of all: who stops the process may not wait for engines.
   if (status.ok() && saved_step_ != step_) status = Checkpoint().status();
+  if (status.ok() && options_.engines != nullptr)
+    status = options_.engines->Finish(stop);
   if (!status.ok()) logging::Error("training stopped", {{"error", status}});
   SetPhase("idle");
   std::vector<CheckpointCallback> requests;
@@ -135,8 +138,7 @@ absl::Status LearnerEngine::TrainAll(std::stop_token stop) {
     MPO_RETURN_IF_ERROR(TrainStep(step_ + 1, *keys, stop));
     ServeCheckpointRequests();
   }
-  if (options_.engines == nullptr) return absl::OkStatus();
-  return options_.engines->Finish(stop);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<std::vector<std::string>>>
@@ -249,7 +251,11 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
     last_result_.seconds["checkpoint"] = since(saving);
     SetPhase("publish");
   }
-  MPO_RETURN_IF_ERROR(Publish(stop));
+  const absl::Status published = Publish(stop);
+  // Neither published nor committed: the last checkpoint has the step.
+  if (absl::IsCancelled(published) && stop.stop_requested())
+    return absl::OkStatus();
+  MPO_RETURN_IF_ERROR(published);
   last_result_.seconds["publish"] =
       since(publishing) - last_result_.seconds["checkpoint"];
   for (const auto& [phase, seconds] : last_result_.seconds) {
@@ -269,11 +275,18 @@ absl::Status LearnerEngine::RecordVersion(PolicyVersion newest,
       written_version_ = newest;
       break;
     }
-    if (!stop.stop_possible()) return status;
+    const bool may_pass =
+        absl::IsResourceExhausted(status) || absl::IsUnavailable(status);
+    if (!stop.stop_possible() || !may_pass) return status;
+    metrics_.version_failures.Increment();
     // Weights go out only once a restart would know of them.
     logging::Warning("policy version not recorded yet",
                      {{"version", newest}, {"error", status}});
-    if (!Pause(stop)) return status;
+    ServeCheckpointRequests();
+    if (!Pause(stop)) {
+      return absl::CancelledError(absl::StrCat("version ", newest, ": ",
+                                               std::string(status.message())));
+    }
   }
   return absl::OkStatus();
 }
@@ -294,10 +307,13 @@ absl::Status LearnerEngine::Publish(std::stop_token stop) {
   {
     MutexLock lock(mu_);
     newest_ever_ = newest = std::max(newest_ever_, step_);
+  }
+  MPO_RETURN_IF_ERROR(RecordVersion(newest, stop));
+  {
+    MutexLock lock(mu_);
     status_.policy_version = step_;
     status_.weights_sha256 = weights_sha256_;
   }
-  MPO_RETURN_IF_ERROR(RecordVersion(newest, stop));
   publisher_.Publish(published);
   metrics_.weights_version.Set(static_cast<double>(step_));
   metrics_.weights_published.Increment();

@@ -66,6 +66,9 @@ LearnerMetrics::LearnerMetrics(Registry& r)
           Gauge(r, "mpo_checkpoint_bytes", "Size of the last checkpoint.")),
       checkpoint_failures(Counter(r, "mpo_checkpoint_failures_total",
                                   "Checkpoints that could not be written.")),
+      version_failures(
+          Counter(r, "mpo_learner_version_failures_total",
+                  "Tries to record a policy version that failed.")),
       engine_pushes_loaded(
           Counter(r, kPushes, kPushesHelp, {{"outcome", "loaded"}})),
       engine_pushes_failed(

@@ -34,6 +34,7 @@ class LearnerMetrics {
   prometheus::Gauge& checkpoint_timestamp;
   prometheus::Gauge& checkpoint_bytes;
   prometheus::Counter& checkpoint_failures;
+  prometheus::Counter& version_failures;
   // Versions brought to inference engines; skipped: a newer one was due first.
   prometheus::Counter& engine_pushes_loaded;
   prometheus::Counter& engine_pushes_failed;
