@@ -100,8 +100,10 @@ absl::Status Serve(const ServeOptions& options) {
   MPO_ASSIGN_OR_RETURN(
       auto server, serving::OpenAiServer::Start(http, worker, tokenizer, chat,
                                                 Clock::Real()));
-  std::printf("serving %s at http://%s:%d/v1; Ctrl-C stops\n",
-              http.model_name.c_str(), options.host.c_str(), server->port());
+  const bool colons = options.host.find(':') != std::string::npos;  // IPv6.
+  std::printf("serving %s at http://%s%s%s:%d/v1; Ctrl-C stops\n",
+              http.model_name.c_str(), colons ? "[" : "", options.host.c_str(),
+              colons ? "]" : "", server->port());
   if (!chat.ok()) {
     std::printf("no chat completions: %s\n",
                 std::string(chat.status().message()).c_str());
