@@ -10,66 +10,10 @@
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
 #include "mpo/model/decoder.h"
+#include "mpo/serving/sample_channel.h"
 #include "mpo/text/stop_strings.h"
 
 namespace mpo::serving {
-
-// Readers add, the worker's thread takes. Thread-safe.
-class AbandonedSamples {
- public:
-  void Add(std::string id) ABSL_LOCKS_EXCLUDED(mu_) {
-    MutexLock lock(mu_);
-    ids_.push_back(std::move(id));
-  }
-  std::vector<std::string> Take() ABSL_LOCKS_EXCLUDED(mu_) {
-    MutexLock lock(mu_);
-    return std::exchange(ids_, {});
-  }
-
- private:
-  Mutex mu_;
-  std::vector<std::string> ids_ ABSL_GUARDED_BY(mu_);
-};
-
-// Shared by the reader and the worker's thread.
-struct SampleStream::State {
-  State(std::string name, std::shared_ptr<AbandonedSamples> samples)
-      : id(std::move(name)), leavers(std::move(samples)) {}
-
-  const std::string id;  // The engine's.
-  const std::shared_ptr<AbandonedSamples> leavers;
-  Mutex mu;
-  CondVar changed;
-  SampleNews news ABSL_GUARDED_BY(mu);
-  bool fresh ABSL_GUARDED_BY(mu) = false;
-  bool abandoned ABSL_GUARDED_BY(mu) = false;
-  bool over ABSL_GUARDED_BY(mu) = false;
-
-  // False when the reader has gone.
-  bool Tell(SampleNews more) ABSL_LOCKS_EXCLUDED(mu) {
-    MutexLock lock(mu);
-    news.text += more.text;
-    std::move(more.tokens.begin(), more.tokens.end(),
-              std::back_inserter(news.tokens));
-    news.echoed += more.echoed;
-    news.over = over = more.over;
-    news.finish_reason = more.finish_reason;
-    news.status = std::move(more.status);
-    fresh = true;
-    changed.NotifyAll();
-    return !abandoned;
-  }
-
-  bool Abandoned() ABSL_LOCKS_EXCLUDED(mu) {
-    MutexLock lock(mu);
-    return abandoned;
-  }
-
-  SampleNews Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    fresh = false;
-    return std::exchange(news, {});
-  }
-};
 
 namespace {
 
@@ -138,29 +82,6 @@ class Reporter {
 };
 
 }  // namespace
-
-SampleStream::~SampleStream() {
-  MutexLock lock(state_->mu);
-  state_->abandoned = true;
-  if (!state_->over) state_->leavers->Add(state_->id);
-}
-
-SampleNews SampleStream::Next() {
-  MutexLock lock(state_->mu);
-  while (!state_->fresh) state_->changed.Wait(state_->mu);
-  return state_->Take();
-}
-
-std::optional<SampleNews> SampleStream::Next(absl::Duration timeout) {
-  const absl::Time deadline = Clock::Real().Steady() + timeout;
-  MutexLock lock(state_->mu);
-  while (!state_->fresh) {
-    const absl::Duration left = deadline - Clock::Real().Steady();
-    if (left <= absl::ZeroDuration()) return std::nullopt;
-    state_->changed.WaitFor(state_->mu, left);
-  }
-  return state_->Take();
-}
 
 GenerationWorker::GenerationWorker(std::unique_ptr<generation::Engine> engine,
                                    const text::Tokenizer& tokenizer,

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "mpo/base/mutex.h"
 #include "mpo/generation/engine.h"
+#include "mpo/serving/sample_stream.h"
 #include "mpo/text/tokenizer.h"
 
 namespace mpo::serving {
@@ -32,46 +33,6 @@ struct SampleOrder {
   bool to_the_end = false;
   // Set: told before the response; max_new_tokens may be 0 then.
   std::optional<Echo> echo = std::nullopt;
-};
-
-// A token of a response.
-struct ServedToken {
-  int32_t token = 0;
-  // Of the model's own distribution, nats; none for the first of a prompt.
-  std::optional<float> logprob = 0;
-  std::vector<generation::TokenLogprob> top = {};
-};
-
-// What has become known since the last look.
-struct SampleNews {
-  std::string text = {};  // Whole code points, up to the stop string.
-  std::vector<ServedToken> tokens = {};
-  int64_t echoed = 0;  // Of the tokens, the first so many are of the prompt.
-  bool over = false;
-  FinishReason finish_reason = FinishReason::kFailed;  // When over.
-  // When over. UNAVAILABLE: the pass failed or memory was short, the order may
-  // be good.
-  absl::Status status = {};
-};
-
-// The reading end of a sample in hand; dropping it cancels the sample before
-// the next pass, also where it still waits. One thread reads.
-class SampleStream {
- public:
-  struct State;
-  explicit SampleStream(std::shared_ptr<State> state)
-      : state_(std::move(state)) {}
-  ~SampleStream();
-  SampleStream(const SampleStream&) = delete;
-  SampleStream& operator=(const SampleStream&) = delete;
-
-  // Blocks until there is something new; the last news have `over` set.
-  SampleNews Next();
-  // As above, at most `timeout`; nullopt when there is nothing new.
-  std::optional<SampleNews> Next(absl::Duration timeout);
-
- private:
-  std::shared_ptr<State> state_;
 };
 
 // Samples whose readers have gone.
