@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
@@ -39,10 +40,14 @@ absl::StatusOr<Target> Resolve(const std::string& output) {
     const fs::path parent = path.has_parent_path() ? path.parent_path() : ".";
     int descriptor = -1;
     if (fs::canonical(parent, error) == own &&
-        absl::SimpleAtoi(path.filename().string(), &descriptor)) {
+        absl::SimpleAtoi(path.filename().string(), &descriptor) &&
+        descriptor >= 0) {
       return Target{descriptor, {}};
     }
-    if (!fs::is_symlink(fs::symlink_status(path, error)))
+    // A link of /proc may name what has no path, so it is opened by its own.
+    const bool process = absl::StartsWith(parent.string(), "/proc/") &&
+                         parent.filename() == "fd";
+    if (process || !fs::is_symlink(fs::symlink_status(path, error)))
       return Target{-1, path};
     const fs::path next = fs::read_symlink(path, error);
     if (error) {
@@ -91,7 +96,12 @@ bool IsStdout(const std::string& output) {
 
 absl::Status CheckOutput(const std::string& output) {
   MPO_ASSIGN_OR_RETURN(const Target target, Resolve(output));
-  if (target.descriptor >= 0) return absl::OkStatus();
+  if (target.descriptor >= 0) {
+    const int flags = fcntl(target.descriptor, F_GETFL);
+    if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(output, ": is not open for writing"));
+  }
   std::error_code error;
   if (fs::is_directory(target.path, error)) {
     return absl::InvalidArgumentError(

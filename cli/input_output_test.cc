@@ -81,7 +81,9 @@ TEST_CASE("Output to a descriptor's name goes into what is open", "[cli]") {
   REQUIRE(::write(fd, "after", 5) == 5);
   CHECK(*ReadFile(file) == "before more more after");
   const std::string closed = absl::StrCat("/dev/fd/", fd);
+  CHECK(CheckOutput(closed).ok());
   ::close(fd);
+  CHECK(absl::IsInvalidArgument(CheckOutput(closed)));
   CHECK_THAT(std::string(WriteOutput(closed, "x").message()),
              Catch::Contains(closed));
   for (const char* name : {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})

@@ -101,11 +101,15 @@ absl::Status WritePiecesAtomically(
   const bool replaces =
       stat(path.c_str(), &before) == 0 && S_ISREG(before.st_mode);
   const mode_t mode = replaces ? before.st_mode & 0777 : 0644;
+  std::error_code none;
+  if (fs::is_regular_file(temporary, none)) fs::remove(temporary, none);
   const int fd =
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) return FromErrno("cannot create", temporary);
   absl::Status status;
-  if (replaces && fchmod(fd, mode) != 0)
+  struct stat made = {};
+  if (replaces && (fstat(fd, &made) != 0 || (made.st_mode & 0777) != mode) &&
+      fchmod(fd, mode) != 0)
     status = FromErrno("cannot set the mode of", temporary);
   if (status.ok())
     status = produce(

@@ -218,6 +218,12 @@ int64_t Engine::MostNewTokens(int64_t prompt_tokens) const {
   return std::clamp<int64_t>(own * kPageTokens - prompt_tokens + 1, 0, context);
 }
 
+bool Engine::CanScore(int64_t tokens) const {
+  const int64_t pages =
+      EngineState::PageLimit(state_->forward.page_bytes(), options_);
+  return pages == 0 || PagesFor(tokens) + 1 <= pages;
+}
+
 absl::Status Engine::SetPolicy(
     std::shared_ptr<const model::LanguageModel> model,
     std::shared_ptr<const model::LoraAdapter> adapter, PolicyVersion version) {

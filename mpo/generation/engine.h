@@ -206,6 +206,10 @@ class Engine {
       const std::vector<ScoreRequest>& requests,
       const model::LoraAdapter* adapter = nullptr, std::stop_token stop = {});
 
+  // Whether an otherwise empty cache holds what LogProbs needs for a sequence
+  // of so many tokens with first_scored 1. From any thread, as MostNewTokens.
+  bool CanScore(int64_t tokens) const;
+
   const EngineStatistics& statistics() const { return statistics_; }
   const model::LanguageModel& model() const { return *model_; }
   // Of the policy in force; null without one.

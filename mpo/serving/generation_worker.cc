@@ -2,6 +2,8 @@
 #include "mpo/serving/generation_worker.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +37,25 @@ absl::Status ToldStatus(const absl::Status& status, const std::string& id) {
   if (absl::IsResourceExhausted(status))
     return absl::UnavailableError(absl::StrCat("out of memory: ", message));
   return {status.code(), message};
+}
+
+bool Measured(const SampleOrder& order) {
+  return order.echo.has_value() && order.echo->logprobs;
+}
+
+// What is told of the tokens of a measured prompt.
+std::vector<ServedToken> ToldPrompt(const generation::ScoreRequest& request,
+                                    const generation::ScoreResult& result) {
+  std::vector<ServedToken> prompt;
+  for (const int32_t token : request.tokens) {
+    ServedToken& told =
+        prompt.emplace_back(ServedToken{token, std::nullopt, {}});
+    if (prompt.size() == 1) continue;
+    const size_t at = prompt.size() - 2;
+    told.logprob = result.logprobs[at];
+    if (request.top_logprobs > 0) told.top = result.top_logprobs[at];
+  }
+  return prompt;
 }
 
 // Turns what the engine reports into news.
@@ -116,13 +137,12 @@ absl::Status GenerationWorker::Fit(SampleOrder& order) const {
         config_.context));
   }
   // Const and of what never changes here, so not only thread_ may ask.
-  if (prompt_only) {
-    if (engine_->MostNewTokens(std::min(length, config_.context - 1)) > 0)
-      return absl::OkStatus();
+  if (Measured(order) && !engine_->CanScore(length)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the prompt has ", length,
                      " tokens, more than the key-value cache holds"));
   }
+  if (prompt_only) return absl::OkStatus();
   const int64_t most = engine_->MostNewTokens(length);
   if (most < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -190,6 +210,7 @@ void GenerationWorker::CancelAll() {
   MutexLock lock(mu_);
   draining_ = true;
   cancelling_ = true;
+  measuring_.request_stop();
   changed_.NotifyAll();
 }
 
@@ -208,56 +229,85 @@ void GenerationWorker::End(Entry& entry, SampleNews news) {
 
 void GenerationWorker::Admit(std::deque<Entry> fresh, std::stop_token stop) {
   for (Entry& entry : fresh) {
-    const bool measured =
-        entry.order.echo.has_value() && entry.order.echo->logprobs;
-    if (measured) {
-      unmeasured_.push_back(std::move(entry));
+    if (blocked_at_ > 0 || Measured(entry.order)) {
+      held_.push_back(std::move(entry));
     } else {
       Start(std::move(entry));
     }
   }
-  if (!unmeasured_.empty()) MeasurePrompts(std::move(stop));
+  // Until a sample has left, the cache has no more room than before.
+  if (InEngine() >= blocked_at_ && blocked_at_ > 0) return;
+  blocked_at_ = 0;
+  if (!held_.empty()) MeasurePrompts(std::move(stop));
 }
 
 void GenerationWorker::MeasurePrompts(std::stop_token stop) {
   std::vector<Entry> entries;
+  std::vector<size_t> request_of;  // By entry.
   std::vector<generation::ScoreRequest> requests;
+  std::set<std::string> ids;
   int64_t tokens = 0;
-  while (!unmeasured_.empty() && tokens < kMeasuredTokens) {
-    Entry entry = std::move(unmeasured_.front());
-    unmeasured_.pop_front();
+  while (!held_.empty()) {
+    const generation::GenerationRequest& next = held_.front().order.request;
+    // The samples of one prompt follow each other.
+    const bool same = !requests.empty() &&
+                      requests.back().tokens == next.prompt_tokens &&
+                      requests.back().top_logprobs == next.top_logprobs;
+    const bool measured = Measured(held_.front().order);
+    if (measured && !same && tokens >= kMeasuredTokens) break;
+    Entry entry = std::move(held_.front());
+    held_.pop_front();
     if (entry.state->Abandoned()) {
       End(entry, {.finish_reason = FinishReason::kCancelled});
       continue;
     }
-    const generation::GenerationRequest& request = entry.order.request;
-    tokens += static_cast<int64_t>(request.prompt_tokens.size());
-    requests.push_back({.id = request.id,
-                        .tokens = request.prompt_tokens,
-                        .top_logprobs = request.top_logprobs});
-    entries.push_back(std::move(entry));
-  }
-  const auto results =
-      engine_->LogProbs(requests, engine_->adapter(), std::move(stop));
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const absl::Status status =
-        results.ok() ? (*results)[i].status : results.status();
-    if (!status.ok()) {
-      End(entries[i], {.status = ToldStatus(status, requests[i].id)});
+    if (!measured) {
+      Start(std::move(entry));
       continue;
     }
-    std::vector<ServedToken> prompt;
-    for (const int32_t token : requests[i].tokens) {
-      ServedToken& served =
-          prompt.emplace_back(ServedToken{token, std::nullopt, {}});
-      if (prompt.size() == 1) continue;
-      const size_t at = prompt.size() - 2;
-      served.logprob = (*results)[i].logprobs[at];
-      if (requests[i].top_logprobs > 0)
-        served.top = (*results)[i].top_logprobs[at];
+    const generation::GenerationRequest& request = entry.order.request;
+    if (!same) {
+      tokens += static_cast<int64_t>(request.prompt_tokens.size());
+      requests.push_back({.id = request.id,
+                          .tokens = request.prompt_tokens,
+                          .top_logprobs = request.top_logprobs});
     }
-    Start(std::move(entries[i]), std::move(prompt));
+    ids.insert(request.id);
+    request_of.push_back(requests.size() - 1);
+    entries.push_back(std::move(entry));
   }
+  if (entries.empty()) return;
+
+  std::stop_source measuring;
+  {
+    MutexLock lock(mu_);
+    measuring_ = measuring;
+    if (cancelling_) measuring.request_stop();
+  }
+  const std::stop_callback on_stop(stop, [&] { measuring.request_stop(); });
+  abandoned_->Watch(std::move(ids), measuring);
+  const auto results =
+      engine_->LogProbs(requests, engine_->adapter(), measuring.get_token());
+  abandoned_->Watch({}, std::stop_source());
+  std::deque<Entry> again;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const size_t r = request_of[i];
+    const absl::Status status =
+        results.ok() ? (*results)[r].status : results.status();
+    if (status.ok()) {
+      Start(std::move(entries[i]), ToldPrompt(requests[r], (*results)[r]));
+    } else if (absl::IsCancelled(status)) {
+      End(entries[i], {.finish_reason = FinishReason::kCancelled});
+    } else if (absl::IsResourceExhausted(status) && InEngine() > 0) {
+      again.push_back(std::move(entries[i]));
+    } else {
+      End(entries[i], {.status = ToldStatus(status, requests[r].id)});
+    }
+  }
+  if (again.empty()) return;
+  held_.insert(held_.begin(), std::make_move_iterator(again.begin()),
+               std::make_move_iterator(again.end()));
+  blocked_at_ = InEngine();
 }
 
 void GenerationWorker::Start(Entry entry, std::vector<ServedToken> prompt) {
@@ -292,7 +342,7 @@ void GenerationWorker::CancelAbandoned() {
 
 void GenerationWorker::EndAll(std::deque<Entry> fresh) {
   engine_->CancelAll();
-  for (std::deque<Entry>* entries : {&fresh, &unmeasured_}) {
+  for (std::deque<Entry>* entries : {&fresh, &held_}) {
     for (Entry& entry : *entries)
       End(entry, {.finish_reason = FinishReason::kCancelled});
     entries->clear();
@@ -325,8 +375,8 @@ void GenerationWorker::Run(std::stop_token stop) {
                      {{"status", left.status().ToString()}});
     }
     MutexLock lock(mu_);
-    waiting_ = engine_->waiting() +
-               static_cast<int64_t>(inbox_.size() + unmeasured_.size());
+    waiting_ =
+        engine_->waiting() + static_cast<int64_t>(inbox_.size() + held_.size());
   }
   std::deque<Entry> rest;
   {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -80,12 +81,13 @@ class GenerationWorker {
 
   absl::Status Fit(SampleOrder& order) const;
   void Run(std::stop_token stop);
-  // Starts what is measured or need not be.
+  // Starts what need not be measured, then measures what waits for that.
   void Admit(std::deque<Entry> fresh, std::stop_token stop);
   void MeasurePrompts(std::stop_token stop);
   // `prompt`: what is told of its tokens.
   void Start(Entry entry, std::vector<ServedToken> prompt = {});
   void End(Entry& entry, SampleNews news);
+  int64_t InEngine() const { return engine_->waiting() + engine_->running(); }
   void CancelAbandoned();
   void EndAll(std::deque<Entry> fresh) ABSL_LOCKS_EXCLUDED(mu_);
   void Leave() ABSL_LOCKS_EXCLUDED(mu_);
@@ -95,8 +97,11 @@ class GenerationWorker {
   const WorkerOptions options_;
   const model::ModelConfig config_;
   const std::shared_ptr<AbandonedSamples> abandoned_;
-  std::deque<Entry>
-      unmeasured_;  // Of thread_: their prompts have no log-probs.
+  // Of thread_: not started, since their prompts are not measured or stand
+  // behind one that the cache has no room for.
+  std::deque<Entry> held_;
+  int64_t blocked_at_ =
+      0;  // Of thread_: samples in hand then; 0 = not blocked.
   mutable Mutex mu_;
   CondVar changed_;
   std::deque<Entry> inbox_ ABSL_GUARDED_BY(mu_);
@@ -104,6 +109,7 @@ class GenerationWorker {
   int64_t in_hand_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelling_ ABSL_GUARDED_BY(mu_) = false;
+  std::stop_source measuring_ ABSL_GUARDED_BY(mu_);
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 0;
   std::jthread thread_;
 };

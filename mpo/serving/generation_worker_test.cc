@@ -22,6 +22,7 @@ SampleNews ReadAll(SampleStream& stream) {
     SampleNews news = stream.Next();
     all.text += news.text;
     all.tokens.insert(all.tokens.end(), news.tokens.begin(), news.tokens.end());
+    all.echoed += news.echoed;
     all.over = news.over;
     all.finish_reason = news.finish_reason;
     all.status = news.status;
@@ -191,6 +192,52 @@ TEST_CASE("an echo that context or cache cannot hold is refused", "[serving]") {
   CHECK(ReadAll(*streams[0]).tokens.size() == 64);
   CHECK(ReadAll(*streams[1]).tokens.size() == 20);
   CHECK(ReadAll(*streams[2]).tokens.size() == 4);
+}
+
+TEST_CASE("an echo waits until samples in hand leave it room", "[serving]") {
+  ServingFixture f(/*max_rows=*/2, /*max_waiting=*/8, /*cache_pages=*/5);
+  auto running = Submit(*f.worker, {Order(60)});
+  // Has a page of the five that the echo needs, unless it is done already.
+  const bool over = running[0]->Next().over;
+  auto streams = Submit(*f.worker, {EchoOrder(0, 64), Order(4)});
+  const SampleNews echo = ReadAll(*streams[0]);
+  CHECK(echo.status.ok());
+  CHECK(echo.tokens.size() == 64);
+  CHECK(ReadAll(*streams[1]).tokens.size() == 4);
+  if (!over) CHECK(ReadAll(*running[0]).status.ok());
+}
+
+TEST_CASE("the samples of a prompt share what was measured", "[serving]") {
+  ServingFixture f(/*max_rows=*/4, /*max_waiting=*/64);
+  std::vector<SampleOrder> orders(40, EchoOrder(2, 250));
+  orders.push_back(EchoOrder(2, 250, /*top=*/1));
+  auto streams = Submit(*f.worker, orders);
+  const SampleNews first = ReadAll(*streams[0]);
+  for (size_t i = 1; i < streams.size(); ++i) {
+    const SampleNews all = ReadAll(*streams[i]);
+    REQUIRE(all.tokens.size() == 252);
+    CHECK(all.echoed == 250);
+    CHECK(all.tokens[249].logprob == first.tokens[249].logprob);
+    CHECK(all.tokens[249].top.size() == (i < 40 ? 0 : 1));
+  }
+}
+
+TEST_CASE("what waits to be measured ends when it is cancelled", "[serving]") {
+  ServingFixture f(/*max_rows=*/4, /*max_waiting=*/64);
+  std::vector<SampleOrder> orders;
+  for (int i = 0; i < 60; ++i) orders.push_back(EchoOrder(0, 197 + i));
+  SECTION("by the server") {
+    auto streams = Submit(*f.worker, orders);
+    f.worker->CancelAll();
+    for (auto& stream : streams) {
+      const SampleNews all = ReadAll(*stream);
+      CHECK(all.status.ok());
+      CHECK((all.finish_reason == FinishReason::kCancelled ||
+             all.tokens.size() >= 197));
+    }
+  }
+  SECTION("by its readers") { Submit(*f.worker, orders).clear(); }
+  CHECK(f.worker->Drain(absl::Seconds(60)));
 }
 
 TEST_CASE("a look at a sample ends with its timeout", "[serving]") {

@@ -82,8 +82,10 @@ Json ResponseWriter::Logprobs(const std::vector<ServedToken>& tokens,
     json["token_logprobs"].push_back(
         token.logprob.has_value() ? Json(*token.logprob) : Json(nullptr));
     json["text_offset"].push_back(text_offset);
-    // In characters, as OpenAI counts: bytes that begin one.
-    text_offset += std::count_if(text.begin(), text.end(),
+    // In characters, as OpenAI counts: bytes that begin one, also of one that
+    // is split over tokens.
+    const std::string bytes = BytesOf(token.token);
+    text_offset += std::count_if(bytes.begin(), bytes.end(),
                                  [](char c) { return (c & 0xC0) != 0x80; });
     Json top = token.logprob.has_value() ? Json::object() : Json(nullptr);
     // Of tokens with the same text the best; the one that stands there in any

@@ -3,6 +3,8 @@
 
 #include <iterator>
 #include <memory>
+#include <set>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +20,17 @@ class AbandonedSamples {
  public:
   void Add(std::string id) ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
+    if (watched_.erase(id) > 0 && watched_.empty()) all_gone_.request_stop();
     ids_.push_back(std::move(id));
+  }
+  // Stops `all_gone` once none of `ids` has a reader.
+  void Watch(std::set<std::string> ids, std::stop_source all_gone)
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    for (const std::string& id : ids_) ids.erase(id);
+    if (ids.empty()) all_gone.request_stop();
+    watched_ = std::move(ids);
+    all_gone_ = std::move(all_gone);
   }
   std::vector<std::string> Take() ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
@@ -28,6 +40,8 @@ class AbandonedSamples {
  private:
   Mutex mu_;
   std::vector<std::string> ids_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> watched_ ABSL_GUARDED_BY(mu_);
+  std::stop_source all_gone_ ABSL_GUARDED_BY(mu_);
 };
 
 // Shared by the reader and the worker's thread.

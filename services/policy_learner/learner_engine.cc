@@ -108,9 +108,10 @@ void LearnerEngine::Stop() {
 void LearnerEngine::Loop(std::stop_token stop) {
   absl::Status status = TrainAll(stop);
   // First of all: who stops the process may not wait for engines.
-  if (status.ok() && saved_step_ != step_) status = Checkpoint().status();
-  if (status.ok() && options_.engines != nullptr)
-    status = options_.engines->Finish(stop);
+  const bool trained = status.ok();
+  if (trained && saved_step_ != step_) status = Checkpoint().status();
+  if (trained && options_.engines != nullptr)
+    status.Update(options_.engines->Finish(stop));
   if (!status.ok()) logging::Error("training stopped", {{"error", status}});
   SetPhase("idle");
   std::vector<CheckpointCallback> requests;
