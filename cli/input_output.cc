@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -13,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "mpo/base/descriptor.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 
@@ -22,8 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMostLinks = 40;  // As Linux follows.
-constexpr char kStdin[] = "standard input";
-constexpr char kStdout[] = "standard output";
 
 // Where an output goes.
 struct Target {
@@ -60,33 +58,11 @@ absl::StatusOr<Target> Resolve(const std::string& output) {
       absl::StrCat(output, ": symbolic links without an end"));
 }
 
-absl::Status WriteAll(int fd, const std::string& name, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", name));
-    }
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::string> ReadInput(const std::string& input) {
-  if (input != "-") return ReadFile(input);
-  std::string bytes;
-  std::string block(size_t{1} << 16, '\0');
-  while (true) {
-    const ssize_t got = read(STDIN_FILENO, block.data(), block.size());
-    if (got == 0) return bytes;
-    if (got > 0) {
-      bytes.append(block, 0, static_cast<size_t>(got));
-    } else if (errno != EINTR) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", kStdin));
-    }
-  }
+  return input == "-" ? ReadDescriptor(STDIN_FILENO, "standard input")
+                      : ReadFile(input);
 }
 
 bool IsStdout(const std::string& output) {
@@ -116,19 +92,18 @@ absl::Status WriteOutput(const std::string& output, std::string_view text) {
   MPO_ASSIGN_OR_RETURN(const Target target, Resolve(output));
   if (target.descriptor >= 0) {
     std::fflush(stdout);
-    return WriteAll(target.descriptor,
-                    target.descriptor == STDOUT_FILENO ? kStdout : output,
-                    text);
+    return WriteDescriptor(
+        target.descriptor,
+        target.descriptor == STDOUT_FILENO ? "standard output" : output, text);
   }
   std::error_code error;
   const fs::file_status found = fs::status(target.path, error);
   if (!fs::exists(found) || fs::is_regular_file(found))
     return WriteFileAtomically(target.path, text);
   const int fd = open(target.path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0)
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", output));
+  if (fd < 0) return ErrnoStatus("cannot open", output);
   const auto closer = absl::MakeCleanup([fd] { close(fd); });
-  return WriteAll(fd, output, text);
+  return WriteDescriptor(fd, output, text);
 }
 
 }  // namespace mpo::cli

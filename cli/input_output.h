@@ -24,7 +24,7 @@ absl::Status CheckOutput(const std::string& output);
 // "-" is standard output; a name of an open descriptor (/dev/stderr, /dev/fd/3)
 // is that; a regular or new file is replaced as a whole (WriteFileAtomically),
 // through symbolic links, which stay; pipes and devices are written to as they
-// are. RESOURCE_EXHAUSTED: full; otherwise the errno's code.
+// are. Errors as files'.
 absl::Status WriteOutput(const std::string& output, std::string_view text);
 
 }  // namespace mpo::cli

@@ -12,7 +12,8 @@ class RealClock final : public Clock {
  public:
   absl::Time Steady() const override {
     return absl::UnixEpoch() +
-           absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+           absl::FromChrono(
+               std::chrono::steady_clock::now().time_since_epoch());
   }
   absl::Time Wall() const override { return absl::Now(); }
 };

@@ -5,71 +5,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <system_error>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "mpo/base/descriptor.h"
 #include "mpo/base/status_macros.h"
 
 namespace mpo {
-namespace {
 
 namespace fs = std::filesystem;
 
-absl::Status FromErrno(const char* action, const fs::path& path) {
-  const int error = errno;
-  const std::string text =
-      absl::StrCat(action, " ", path.string(), ": ", std::strerror(error));
-  switch (error) {
-    case ENOENT:
-      return absl::NotFoundError(text);
-    case ENOSPC:
-    case EDQUOT:
-      return absl::ResourceExhaustedError(text);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(text);
-    default:
-      return absl::UnavailableError(text);
-  }
-}
-
-absl::Status WriteAll(int fd, std::string_view bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return FromErrno("cannot write", path);
-    }
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FromErrno("cannot open", path);
+  if (fd < 0) return ErrnoStatus("cannot open", path);
   const auto closer = absl::MakeCleanup([fd] { close(fd); });
-  std::string bytes;
-  std::string block(size_t{1} << 16, '\0');
-  while (true) {
-    const ssize_t got = read(fd, block.data(), block.size());
-    if (got < 0) {
-      if (errno == EINTR) continue;
-      return FromErrno("cannot read", path);
-    }
-    if (got == 0) return bytes;
-    bytes.append(block, 0, static_cast<size_t>(got));
-    if (bytes.size() > max_bytes) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          path.string(), " is larger than the limit of ", max_bytes, " bytes"));
-    }
-  }
+  return ReadDescriptor(fd, path, max_bytes);
 }
 
 absl::Status CheckDirectory(const fs::path& path, std::string_view expected) {
@@ -105,21 +56,22 @@ absl::Status WritePiecesAtomically(
   if (fs::is_regular_file(temporary, none)) fs::remove(temporary, none);
   const int fd =
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-  if (fd < 0) return FromErrno("cannot create", temporary);
+  if (fd < 0) return ErrnoStatus("cannot create", temporary);
   absl::Status status;
   struct stat made = {};
   if (replaces && (fstat(fd, &made) != 0 || (made.st_mode & 0777) != mode) &&
       fchmod(fd, mode) != 0)
-    status = FromErrno("cannot set the mode of", temporary);
+    status = ErrnoStatus("cannot set the mode of", temporary);
   if (status.ok())
-    status = produce(
-        [&](std::string_view bytes) { return WriteAll(fd, bytes, temporary); });
+    status = produce([&](std::string_view bytes) {
+      return WriteDescriptor(fd, temporary, bytes);
+    });
   if (status.ok() && fsync(fd) != 0)
-    status = FromErrno("cannot sync", temporary);
+    status = ErrnoStatus("cannot sync", temporary);
   if (close(fd) != 0 && status.ok())
-    status = FromErrno("cannot close", temporary);
+    status = ErrnoStatus("cannot close", temporary);
   if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
-    status = FromErrno("cannot rename to", path);
+    status = ErrnoStatus("cannot rename to", path);
   }
   if (!status.ok()) {
     unlink(temporary.c_str());
@@ -130,9 +82,9 @@ absl::Status WritePiecesAtomically(
 
 absl::Status SyncPath(const fs::path& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FromErrno("cannot open", path);
+  if (fd < 0) return ErrnoStatus("cannot open", path);
   const auto closer = absl::MakeCleanup([fd] { close(fd); });
-  if (fsync(fd) != 0) return FromErrno("cannot sync", path);
+  if (fsync(fd) != 0) return ErrnoStatus("cannot sync", path);
   return absl::OkStatus();
 }
 

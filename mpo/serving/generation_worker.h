@@ -100,8 +100,8 @@ class GenerationWorker {
   // Of thread_: not started, since their prompts are not measured or stand
   // behind one that the cache has no room for.
   std::deque<Entry> held_;
-  int64_t blocked_at_ =
-      0;  // Of thread_: samples in hand then; 0 = not blocked.
+  // Of thread_: samples in the engine when the first of them was; 0 = is not.
+  int64_t blocked_at_ = 0;
   mutable Mutex mu_;
   CondVar changed_;
   std::deque<Entry> inbox_ ABSL_GUARDED_BY(mu_);

@@ -19,7 +19,7 @@ SampleOrder Order(int tokens, uint64_t seed = 1, int prompt = 5) {
 SampleNews ReadAll(SampleStream& stream) {
   SampleNews all;
   while (!all.over) {
-    SampleNews news = stream.Next();
+    SampleNews news = Next(stream);
     all.text += news.text;
     all.tokens.insert(all.tokens.end(), news.tokens.begin(), news.tokens.end());
     all.echoed += news.echoed;
@@ -117,13 +117,13 @@ TEST_CASE("a sample whose reader goes away while it waits frees its place",
   ServingFixture f(/*max_rows=*/1, /*max_waiting=*/2);
   auto running = Submit(*f.worker, {Order(240)});
   // Its second token comes after the pass that took it out of the queue.
-  running[0]->Next();
-  running[0]->Next();
+  Next(*running[0]);
+  Next(*running[0]);
   auto waiting = Submit(*f.worker, {Order(240), Order(240)});
   waiting.clear();
   // The one that runs goes on: places are freed before it is over.
   bool over = false;
-  while (f.worker->in_hand() > 1 && !over) over = running[0]->Next().over;
+  while (f.worker->in_hand() > 1 && !over) over = Next(*running[0]).over;
   CHECK((over ? f.worker->Drain(absl::Seconds(60)) : f.worker->in_hand() <= 1));
 }
 
@@ -198,7 +198,7 @@ TEST_CASE("an echo waits until samples in hand leave it room", "[serving]") {
   ServingFixture f(/*max_rows=*/2, /*max_waiting=*/8, /*cache_pages=*/5);
   auto running = Submit(*f.worker, {Order(60)});
   // Has a page of the five that the echo needs, unless it is done already.
-  const bool over = running[0]->Next().over;
+  const bool over = Next(*running[0]).over;
   auto streams = Submit(*f.worker, {EchoOrder(0, 64), Order(4)});
   const SampleNews echo = ReadAll(*streams[0]);
   CHECK(echo.status.ok());

@@ -264,8 +264,8 @@ TEST_CASE("a wrong key, a large body and a full queue are told apart",
   };
   take(1);
   // Its second token comes after the pass that took it out of the queue.
-  streams[0]->Next();
-  streams[0]->Next();
+  Next(*streams[0]);
+  Next(*streams[0]);
   take(2);
   body["n"] = 2;
   const auto full =

@@ -12,12 +12,6 @@ SampleStream::~SampleStream() {
   if (!state_->over) state_->leavers->Add(state_->id);
 }
 
-SampleNews SampleStream::Next() {
-  MutexLock lock(state_->mu);
-  while (!state_->fresh) state_->changed.Wait(state_->mu);
-  return state_->Take();
-}
-
 std::optional<SampleNews> SampleStream::Next(absl::Duration timeout) {
   const absl::Time deadline = Clock::Real().Steady() + timeout;
   MutexLock lock(state_->mu);

@@ -45,9 +45,8 @@ class SampleStream {
   SampleStream(const SampleStream&) = delete;
   SampleStream& operator=(const SampleStream&) = delete;
 
-  // Blocks until there is something new; the last news have `over` set.
-  SampleNews Next();
-  // As above, at most `timeout`; nullopt when there is nothing new.
+  // Waits until there is something new, at most `timeout`; nullopt when there
+  // is nothing. The last news have `over` set.
   std::optional<SampleNews> Next(absl::Duration timeout);
 
  private:

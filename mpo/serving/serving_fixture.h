@@ -18,6 +18,13 @@
 
 namespace mpo::serving {
 
+// The next news of a sample; a test fails that waits a minute for them.
+inline SampleNews Next(SampleStream& stream) {
+  auto news = stream.Next(absl::Minutes(1));
+  REQUIRE(news.has_value());
+  return *std::move(news);
+}
+
 // A tiny random model with a byte tokenizer behind a worker.
 struct ServingFixture {
   std::optional<text::Tokenizer> tokenizer;

@@ -10,39 +10,16 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/logging/log.h"
-#include "nlohmann/json.hpp"
 #include "services/policy_learner/rollout_lines.h"
+#include "services/policy_learner/step_result_json.h"
 
 namespace mpo::policy_learner {
 namespace {
-
-using Json = nlohmann::json;
 
 bool Transient(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
          absl::IsCancelled(status) || absl::IsResourceExhausted(status) ||
          absl::IsAborted(status);
-}
-
-absl::StatusOr<StepResult> ParseResult(const std::string& text,
-                                       const std::string& source) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  StepResult result;
-  for (const char* part : {"metrics", "seconds"}) {
-    if (!json.is_object() || !json.contains(part) || !json[part].is_object()) {
-      return absl::DataLossError(
-          absl::StrCat(source, ": object '", part, "' is missing"));
-    }
-    for (const auto& [name, value] : json[part].items()) {
-      if (!value.is_number()) {
-        return absl::DataLossError(
-            absl::StrCat(source, ": '", name, "' is not a number"));
-      }
-      (part == std::string("metrics") ? result.metrics : result.seconds)[name] =
-          value.get<double>();
-    }
-  }
-  return result;
 }
 
 }  // namespace
@@ -73,7 +50,7 @@ absl::Status LearnerEngine::Restore() {
     MPO_RETURN_IF_ERROR(trainer_->Load(newest->path));
     const std::filesystem::path path = newest->path / "step.json";
     MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
-    MPO_ASSIGN_OR_RETURN(last_result_, ParseResult(text, path.string()));
+    MPO_ASSIGN_OR_RETURN(last_result_, ParseStepResult(text, path.string()));
     step_ = saved_step_ = newest->step;
     logging::Info("checkpoint loaded", {{"step", step_}});
   }
@@ -253,7 +230,7 @@ absl::Status LearnerEngine::TrainStep(int64_t step,
     SetPhase("publish");
   }
   const absl::Status published = Publish(stop);
-  // Neither published nor committed: the last checkpoint has the step.
+  // Neither published nor committed: the checkpoint of the stop has the step.
   if (absl::IsCancelled(published) && stop.stop_requested())
     return absl::OkStatus();
   MPO_RETURN_IF_ERROR(published);
@@ -353,13 +330,12 @@ absl::Status LearnerEngine::Commit(std::stop_token stop) {
 absl::StatusOr<CheckpointStore::Checkpoint> LearnerEngine::Checkpoint() {
   const absl::Time began = clock_.Steady();
   const uint64_t bytes = trainer_->CheckpointBytes();
-  const Json result = {{"metrics", last_result_.metrics},
-                       {"seconds", last_result_.seconds}};
   MPO_ASSIGN_OR_RETURN(
       auto checkpoint,
       checkpoints_.Write(step_, bytes, [&](const std::filesystem::path& path) {
         MPO_RETURN_IF_ERROR(trainer_->Save(path));
-        return WriteFileAtomically(path / "step.json", result.dump(2) + "\n");
+        return WriteFileAtomically(path / "step.json",
+                                   StepResultJson(last_result_));
       }));
   saved_step_ = step_;
   metrics_.checkpoint_timestamp.SetToCurrentTime();

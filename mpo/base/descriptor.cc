@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/base/descriptor.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace mpo {
+
+namespace fs = std::filesystem;
+
+absl::Status ErrnoStatus(const char* action, const fs::path& path) {
+  const int error = errno;
+  const std::string text =
+      absl::StrCat(action, " ", path.string(), ": ", std::strerror(error));
+  switch (error) {
+    case ENOENT:
+      return absl::NotFoundError(text);
+    case ENOSPC:
+    case EDQUOT:
+      return absl::ResourceExhaustedError(text);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(text);
+    default:
+      return absl::UnavailableError(text);
+  }
+}
+
+absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& path,
+                                           uint64_t max_bytes) {
+  std::string bytes;
+  std::string block(size_t{1} << 16, '\0');
+  while (true) {
+    const ssize_t got = read(fd, block.data(), block.size());
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoStatus("cannot read", path);
+    }
+    if (got == 0) return bytes;
+    bytes.append(block, 0, static_cast<size_t>(got));
+    if (bytes.size() > max_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          path.string(), " is larger than the limit of ", max_bytes, " bytes"));
+    }
+  }
+}
+
+absl::Status WriteDescriptor(int fd, const fs::path& path,
+                             std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoStatus("cannot write", path);
+    }
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mpo

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/policy_learner/step_result_json.h"
+
+#include <catch2/catch.hpp>
+
+namespace mpo::policy_learner {
+namespace {
+
+TEST_CASE("A step's result is read as it was written", "[learner]") {
+  StepResult result;
+  result.metrics = {{"reward", 0.1}, {"kl", 1.0 / 3}};
+  result.seconds = {{"forward", 2}};
+  const auto read = ParseStepResult(StepResultJson(result), "step.json");
+  REQUIRE(read.ok());
+  CHECK(read->metrics == result.metrics);
+  CHECK(read->seconds == result.seconds);
+}
+
+TEST_CASE("A damaged step's result is named", "[learner]") {
+  const auto refused = [](const std::string& text, const std::string& what) {
+    const absl::Status status = ParseStepResult(text, "a/step.json").status();
+    CHECK(absl::IsDataLoss(status));
+    CHECK_THAT(std::string(status.message()),
+               Catch::Contains("a/step.json") && Catch::Contains(what));
+  };
+  for (const char* text : {"", "{", "[]", "{}", R"({"metrics": 1})"})
+    refused(text, "metrics");
+  refused(R"({"metrics": {}})", "seconds");
+  refused(R"({"metrics": {"kl": "x"}, "seconds": {}})", "'kl'");
+}
+
+}  // namespace
+}  // namespace mpo::policy_learner
