@@ -2,6 +2,7 @@
 #include "mpo/generation/small_product.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "mpo/generation/vector16.h"
 
@@ -13,109 +14,229 @@ constexpr int kMaxVectors = 4;
 // the smaller the rounding error, and the more results are loaded and stored.
 constexpr int kChain = 256;
 
-#ifdef __AVX512F__
-// 32 registers of a Vector each: all lanes in one walk over the weights.
-constexpr int kVectorsPerWalk = kMaxVectors;
-constexpr int kTilesPerGroup = 1;
-#else
-// 16 registers of half a Vector each: 16 lanes a walk. The weights of a group
-// of tiles stay in the core's cache until all lanes have been through them.
-constexpr int kVectorsPerWalk = 1;
-constexpr int kTilesPerGroup = 2;
-#endif
-
-// Columns whose sums stay in registers together with `vectors` of lanes.
-constexpr int TileColumns(int vectors) {
-  if (kVectorsPerWalk == 1) return 6;
-  return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6;
-}
-
-// A matrix of weights, or its columns from one on, and where the result goes.
 struct Operands {
   const float* x;
-  int stride;  // Lanes of x and out.
+  int64_t stride;         // Floats from one depth of x to the next,
+  int64_t vector_floats;  // and from sixteen lanes to the next sixteen.
   int depth;
   const float* weight;
+  int columns;
+  bool accumulate;
+  float* out;
+  int lanes;  // Of out.
+};
+
+// `count` products of some columns for some lanes, from these pointers on.
+struct Part {
+  int count;
+  const float* x;
+  const float* weight;
+  const float* next;  // The weights that are read after these.
   bool accumulate;
   float* out;
 };
 
+inline void StoreSum(bool accumulate, const Vector& sum, float* out) {
+  Store(out, accumulate ? Load(out) + sum : sum);
+}
+
 // `kColumns` columns of the result for kVectors of lanes: their sums stay in
-// registers while products [first, last) are walked once.
+// registers while the products are walked once.
 template <int kVectors, int kColumns>
-void Part(const Operands& o, int first, int last, const float* next,
-          bool accumulate) {
+void Multiply(const Operands& o, const Part& part) {
   const int64_t depth = o.depth;
   Vector sums[kColumns][kVectors] = {};
-  for (int begin = first; begin < last; begin += kLanes) {
-    // A cache line of every weight row of the tile that comes next.
+  for (int begin = 0; begin < part.count; begin += kLanes) {
+    // A cache line of each of the weight rows that come next.
     for (int j = 0; j < kColumns; ++j)
-      __builtin_prefetch(next + j * depth + begin);
-    const int end = std::min(last, begin + kLanes);
+      __builtin_prefetch(part.next + j * depth + begin);
+    const int end = std::min(part.count, begin + kLanes);
     for (int d = begin; d < end; ++d) {
       Vector in[kVectors];
       for (int v = 0; v < kVectors; ++v)
-        in[v] = Load(o.x + int64_t{d} * o.stride + v * kLanes);
+        in[v] = Load(part.x + d * o.stride + v * o.vector_floats);
       for (int j = 0; j < kColumns; ++j) {
-        const float w = o.weight[j * depth + d];
+        const float w = part.weight[j * depth + d];
         for (int v = 0; v < kVectors; ++v) sums[j][v] += w * in[v];
       }
     }
   }
   for (int j = 0; j < kColumns; ++j) {
     for (int v = 0; v < kVectors; ++v) {
-      float* to = o.out + j * o.stride + v * kLanes;
-      Store(to, accumulate ? Load(to) + sums[j][v] : sums[j][v]);
+      StoreSum(part.accumulate, sums[j][v],
+               part.out + j * o.lanes + v * kLanes);
     }
   }
 }
 
-// From column `column` on, for the lanes from vector `v` on.
+using MultiplyFunction = void (*)(const Operands& o, const Part& part);
+
+struct Tile {
+  int columns;
+  MultiplyFunction multiply;
+};
+
+// How a result is walked: `vectors` of lanes at a time; as many columns as fit
+// the first tile, `group` tiles before the next lanes, then the other tiles.
+struct Walk {
+  int vectors;
+  int group;
+  Tile tiles[4];
+};
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+constexpr bool kPanels = true;
+
+inline void Add(float weight, const Vector& in, Half& low, Half& high) {
+  low += weight * in.low;
+  high += weight * in.high;
+}
+
+// Multiply<1, 6>, for panels and a multiple of 16 products: the sums take 12 of
+// the 16 registers. GCC keeps arrays of sums in memory, and left free it loads
+// so far ahead that sums have to go there; hence the names, and the empty
+// statement that wants all sums in registers after every depth.
+void MultiplySix(const Operands& o, const Part& part) {
+  const int64_t depth = o.depth;
+  const float* x = part.x;
+  const float* next = part.next;
+  const float *a = part.weight, *b = a + depth, *c = b + depth, *d = c + depth,
+              *e = d + depth, *f = e + depth;
+  Half a0 = {}, b0 = {}, c0 = {}, d0 = {}, e0 = {}, f0 = {};
+  Half a1 = {}, b1 = {}, c1 = {}, d1 = {}, e1 = {}, f1 = {};
+  for (int count = part.count; count > 0; count -= kLanes) {
+    for (int j = 0; j < 6; ++j) __builtin_prefetch(next + j * depth);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      const Vector in = Load(x + i * kLanes);
+      Add(a[i], in, a0, a1);
+      Add(b[i], in, b0, b1);
+      Add(c[i], in, c0, c1);
+      Add(d[i], in, d0, d1);
+      Add(e[i], in, e0, e1);
+      Add(f[i], in, f0, f1);
+      asm(""
+          : "+x"(a0), "+x"(a1), "+x"(b0), "+x"(b1), "+x"(c0), "+x"(c1),
+            "+x"(d0), "+x"(d1), "+x"(e0), "+x"(e1), "+x"(f0), "+x"(f1));
+    }
+    x += kLanes * kLanes;
+    next += kLanes;
+    a += kLanes;
+    b += kLanes;
+    c += kLanes;
+    d += kLanes;
+    e += kLanes;
+    f += kLanes;
+  }
+  const int lanes = o.lanes;
+  const bool accumulate = part.accumulate;
+  float* const out = part.out;
+  StoreSum(accumulate, {a0, a1}, out);
+  StoreSum(accumulate, {b0, b1}, out + lanes);
+  StoreSum(accumulate, {c0, c1}, out + 2 * lanes);
+  StoreSum(accumulate, {d0, d1}, out + 3 * lanes);
+  StoreSum(accumulate, {e0, e1}, out + 4 * lanes);
+  StoreSum(accumulate, {f0, f1}, out + 5 * lanes);
+}
+
+Walk WalkFor(int, int depth) {
+  return {1,
+          4,
+          {{6, depth % kLanes == 0 ? MultiplySix : Multiply<1, 6>},
+           {4, Multiply<1, 4>},
+           {2, Multiply<1, 2>},
+           {1, Multiply<1, 1>}}};
+}
+
+#else
+
+constexpr bool kPanels = false;
+
 template <int kVectors, int kColumns>
-void Tile(const Operands& all, int64_t column, int64_t next, int v) {
-  Operands o = all;
-  o.x += v * kLanes;
-  o.weight += column * o.depth;
-  o.out += column * o.stride + v * kLanes;
-  for (int first = 0; first < o.depth; first += kChain) {
-    Part<kVectors, kColumns>(o, first, std::min(o.depth, first + kChain),
-                             all.weight + next * o.depth,
-                             o.accumulate || first > 0);
+Walk WalkOf() {
+  return {kVectors,
+          1,
+          {{kColumns, Multiply<kVectors, kColumns>},
+           {4, Multiply<kVectors, 4>},
+           {2, Multiply<kVectors, 2>},
+           {1, Multiply<kVectors, 1>}}};
+}
+
+// 32 registers of a Vector each: all lanes in one walk over the weights.
+Walk WalkFor(int lanes, int) {
+  switch (lanes / kLanes) {
+    case 1:
+      return WalkOf<1, 16>();
+    case 2:
+      return WalkOf<2, 12>();
+    case 3:
+      return WalkOf<3, 8>();
+    default:
+      return WalkOf<kMaxVectors, 6>();
   }
 }
 
-template <int kVectors>
-void Product(const Operands& o, int columns, int threads) {
-  constexpr int kColumns = TileColumns(kVectors);
-  const int vectors = o.stride / kLanes;
-  const int tiles = columns / kColumns;
-  const int groups = (tiles + kTilesPerGroup - 1) / kTilesPerGroup;
-  auto group = [&](int index) {
-    const int begin = index * kTilesPerGroup;
-    const int end = std::min(tiles, begin + kTilesPerGroup);
-    for (int v = 0; v < vectors; v += kVectors) {
+#endif
+
+// The columns of tiles [begin, end) of one kind, tile 0 at column `column`.
+void RunTiles(const Operands& o, const Walk& walk, const Tile& tile,
+              int64_t column, int begin, int end) {
+  for (int v = 0; v < o.lanes / kLanes; v += walk.vectors) {
+    for (int first = 0; first < o.depth; first += kChain) {
+      const float* x = o.x + v * o.vector_floats + first * o.stride;
       for (int t = begin; t < end; ++t) {
-        const int next = std::min(t + 1, tiles - 1);
-        Tile<kVectors, kColumns>(o, int64_t{t} * kColumns,
-                                 int64_t{next} * kColumns, v);
+        const int64_t at = column + int64_t{t} * tile.columns;
+        const int64_t next =
+            std::min<int64_t>(at + tile.columns, o.columns - tile.columns);
+        tile.multiply(o, {.count = std::min(kChain, o.depth - first),
+                          .x = x,
+                          .weight = o.weight + at * o.depth + first,
+                          .next = o.weight + next * o.depth + first,
+                          .accumulate = o.accumulate || first > 0,
+                          .out = o.out + at * o.lanes + v * kLanes});
       }
     }
+  }
+}
+
+void Run(const Operands& o, int threads) {
+  const Walk walk = WalkFor(o.lanes, o.depth);
+  const int tiles = o.columns / walk.tiles[0].columns;
+  const int groups = (tiles + walk.group - 1) / walk.group;
+  auto run = [&](int i) {
+    RunTiles(o, walk, walk.tiles[0], 0, i * walk.group,
+             std::min(tiles, (i + 1) * walk.group));
   };
   if (threads == 1) {
-    for (int i = 0; i < groups; ++i) group(i);
+    for (int i = 0; i < groups; ++i) run(i);
   } else {
     const int chunk = std::max(1, groups / (8 * threads));
 #pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
-    for (int i = 0; i < groups; ++i) group(i);
+    for (int i = 0; i < groups; ++i) run(i);
   }
-  // Four columns at a time still hide the latency of the additions.
-  int j = tiles * kColumns;
-  for (; j + 4 <= columns; j += 4) {
-    for (int v = 0; v < vectors; v += kVectors) Tile<kVectors, 4>(o, j, j, v);
+  int column = tiles * walk.tiles[0].columns;
+  for (const Tile& tile : walk.tiles) {
+    const int count = (o.columns - column) / tile.columns;
+    RunTiles(o, walk, tile, column, 0, count);
+    column += count * tile.columns;
   }
-  for (; j < columns; ++j) {
-    for (int v = 0; v < vectors; v += kVectors) Tile<kVectors, 1>(o, j, j, v);
+}
+
+// x as panels of sixteen lanes, [lanes / 16][depth][16]: what a tile reads of
+// it then fills the core's first cache evenly.
+const float* Panels(const float* x, int lanes, int depth, int threads) {
+  thread_local std::vector<Vector> panels;
+  const int vectors = lanes / kLanes;
+  if (panels.size() < static_cast<size_t>(vectors) * depth)
+    panels.resize(static_cast<size_t>(vectors) * depth);
+  Vector* const out = panels.data();
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int d = 0; d < depth; ++d) {
+    for (int v = 0; v < vectors; ++v)
+      out[int64_t{v} * depth + d] = Load(x + int64_t{d} * lanes + v * kLanes);
   }
+  return reinterpret_cast<const float*>(out);
 }
 
 }  // namespace
@@ -130,21 +251,13 @@ int SmallProductLanes() {
 
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads) {
-  const Operands o{x, lanes, depth, weight, accumulate, out};
-#ifdef __AVX512F__
-  switch (lanes / kLanes) {
-    case 1:
-      return Product<1>(o, columns, threads);
-    case 2:
-      return Product<2>(o, columns, threads);
-    case 3:
-      return Product<3>(o, columns, threads);
-    default:
-      return Product<kMaxVectors>(o, columns, threads);
+  Operands o{x, lanes, kLanes, depth, weight, columns, accumulate, out, lanes};
+  if (kPanels && lanes > kLanes) {
+    o.x = Panels(x, lanes, depth, threads);
+    o.stride = kLanes;
+    o.vector_floats = int64_t{depth} * kLanes;
   }
-#else
-  Product<kVectorsPerWalk>(o, columns, threads);
-#endif
+  Run(o, threads);
 }
 
 }  // namespace mpo::generation
