@@ -30,7 +30,8 @@ const float* KeyBlock(const AttentionShape& s, const float* page,
 
 // scores[g][t] = scale * q[g] . k[t] for the 16 keys of one page. Decoding
 // reads every page once a layer, so the time goes into waiting for memory: asks
-// for the values of this page and the keys of the `next` one meanwhile.
+// for the values of this page and the keys of the `next` one meanwhile, which
+// are needed first and so go into the nearest cache.
 template <int kHeads>
 inline void ScorePage(const float* q, const float* keys, const float* next,
                       int dim, float scale, float* scores,
@@ -43,8 +44,8 @@ inline void ScorePage(const float* q, const float* keys, const float* next,
   for (int d = 0; d + 1 < dim; d += 2) {
     const Vector k0 = Load(keys + d * kLanes);
     const Vector k1 = Load(keys + (d + 1) * kLanes);
-    __builtin_prefetch(next + d * kLanes, 0, 2);
-    __builtin_prefetch(next + (d + 1) * kLanes, 0, 2);
+    __builtin_prefetch(next + d * kLanes);
+    __builtin_prefetch(next + (d + 1) * kLanes);
     __builtin_prefetch(values + d * kLanes, 0, 2);
     __builtin_prefetch(values + (d + 1) * kLanes, 0, 2);
     for (int g = 0; g < kHeads; ++g) {
@@ -66,8 +67,12 @@ inline void MixValues(const AttentionShape& s, const TokenRow& row,
   for (int begin = 0; begin <= row.position; begin += kPageTokens) {
     const float* values = row.pages[begin / kPageTokens] + value_offset;
     const int count = std::min(kPageTokens, row.position + 1 - begin);
+    const float* next =
+        row.pages[std::min(begin + kPageTokens, row.position) / kPageTokens] +
+        value_offset;
     for (int t = 0; t < count; ++t) {
       for (int w = 0; w < kWidth; ++w) {
+        __builtin_prefetch(next + t * padded + w * kLanes);
         const Vector v = Load(values + t * padded + w * kLanes);
         for (int g = 0; g < kHeads; ++g)
           sum[g][w] += weights[g * stride + begin + t] * v;
@@ -84,7 +89,8 @@ template <int kHeads>
 void MixAllValues(const AttentionShape& s, const TokenRow& row, int64_t offset,
                   const float* weights, int64_t stride, float* out,
                   int out_stride) {
-  constexpr int kWidth = std::min(4, (kRegisters - 2) / kHeads);
+  constexpr int kWidth =
+      kHeads == 2 ? 2 : std::min(4, (kRegisters - 2) / kHeads);
   const int vectors = s.padded_dim() / kLanes;
   int w = 0;
   for (; w + kWidth <= vectors; w += kWidth) {

@@ -50,34 +50,46 @@ inline Register ZipHigh(Register a, Register b) {
 }
 #endif
 
+inline Register LoadRegister(const float* p) {
+  Register r;
+  std::memcpy(&r, p, sizeof(r));
+  return r;
+}
+
 // Transposes a square of registers: log2 of their number of floats perfect
-// shuffles of all values.
+// shuffles of all values. Unrolled, here and below, or the array would lie in
+// memory.
 template <int kSize>
 inline void TurnSquare(Register (&rows)[kSize]) {
   static_assert(sizeof(Register) == kSize * sizeof(float));
+#pragma GCC unroll 4
   for (int round = 1; round < kSize; round *= 2) {
     Register zipped[kSize];
+#pragma GCC unroll 16
     for (int i = 0; i < kSize / 2; ++i) {
       zipped[2 * i] = ZipLow(rows[i], rows[i + kSize / 2]);
       zipped[2 * i + 1] = ZipHigh(rows[i], rows[i + kSize / 2]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < kSize; ++i) rows[i] = zipped[i];
   }
 }
 
 // to[j * to_stride] = column j of the 16 x 16 floats whose row i is row(i).
 template <typename Row>
-inline void Turn(Row row, float* to, int64_t to_stride, int count = kLanes) {
+inline void Turn(Row row, float* to, int64_t to_stride) {
   constexpr int kSize = sizeof(Register) / sizeof(float);
   for (int left = 0; left < kLanes; left += kSize) {
     for (int top = 0; top < kLanes; top += kSize) {
       Register square[kSize];
+#pragma GCC unroll 16
       for (int i = 0; i < kSize; ++i)
-        std::memcpy(&square[i], row(top + i) + left, sizeof(Register));
+        square[i] = LoadRegister(row(top + i) + left);
       TurnSquare<kSize>(square);
-      for (int j = 0; j < std::min(kSize, count - left); ++j)
-        std::memcpy(to + (left + j) * to_stride + top, &square[j],
-                    sizeof(Register));
+      float* out = to + left * to_stride + top;
+#pragma GCC unroll 16
+      for (int j = 0; j < kSize; ++j, out += to_stride)
+        std::memcpy(out, &square[j], sizeof(Register));
     }
   }
 }
@@ -130,8 +142,17 @@ void LanesToRows(const float* in, int lanes, int count, int width, float* rows,
     float* to = rows + begin * stride;
     int d = 0;
     for (; d + kLanes <= width; d += kLanes) {
-      Turn([&](int i) { return in + int64_t{d + i} * lanes + begin; }, to + d,
-           stride, here);
+      const float* from = in + int64_t{d} * lanes + begin;
+      auto row = [&](int i) { return from + int64_t{i} * lanes; };
+      if (here == kLanes) {
+        Turn(row, to + d, stride);
+        continue;
+      }
+      float square[kLanes * kLanes];
+      Turn(row, square, kLanes);
+      for (int i = 0; i < here; ++i)
+        std::memcpy(to + i * stride + d, square + i * kLanes,
+                    kLanes * sizeof(float));
     }
     for (; d < width; ++d) {
       for (int i = 0; i < here; ++i)

@@ -95,39 +95,37 @@ inline void Add(float weight, const Vector& in, Half& low, Half& high) {
 
 // Multiply<1, 6>, for panels and a multiple of 16 products: the sums take 12 of
 // the 16 registers. GCC keeps arrays of sums in memory, and left free it loads
-// so far ahead that sums have to go there; hence the names, and the empty
-// statement that wants all sums in registers after every depth.
+// so far ahead that sums have to go there, and derives the pointers from each
+// other anew. Hence the names, and the empty statements: a value that passes
+// through one is in a register, and what it was computed from is unknown.
 void MultiplySix(const Operands& o, const Part& part) {
   const int64_t depth = o.depth;
   const float* x = part.x;
   const float* next = part.next;
   const float *a = part.weight, *b = a + depth, *c = b + depth, *d = c + depth,
               *e = d + depth, *f = e + depth;
+  asm("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f));
+  int64_t at = 0;
   Half a0 = {}, b0 = {}, c0 = {}, d0 = {}, e0 = {}, f0 = {};
   Half a1 = {}, b1 = {}, c1 = {}, d1 = {}, e1 = {}, f1 = {};
   for (int count = part.count; count > 0; count -= kLanes) {
-    for (int j = 0; j < 6; ++j) __builtin_prefetch(next + j * depth);
+    for (int j = 0; j < 6; ++j) __builtin_prefetch(next + j * depth + at);
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) {
       const Vector in = Load(x + i * kLanes);
-      Add(a[i], in, a0, a1);
-      Add(b[i], in, b0, b1);
-      Add(c[i], in, c0, c1);
-      Add(d[i], in, d0, d1);
-      Add(e[i], in, e0, e1);
-      Add(f[i], in, f0, f1);
+      Add(a[at + i], in, a0, a1);
+      Add(b[at + i], in, b0, b1);
+      Add(c[at + i], in, c0, c1);
+      Add(d[at + i], in, d0, d1);
+      Add(e[at + i], in, e0, e1);
+      Add(f[at + i], in, f0, f1);
       asm(""
           : "+x"(a0), "+x"(a1), "+x"(b0), "+x"(b1), "+x"(c0), "+x"(c1),
             "+x"(d0), "+x"(d1), "+x"(e0), "+x"(e1), "+x"(f0), "+x"(f1));
     }
+    at += kLanes;
     x += kLanes * kLanes;
-    next += kLanes;
-    a += kLanes;
-    b += kLanes;
-    c += kLanes;
-    d += kLanes;
-    e += kLanes;
-    f += kLanes;
+    asm("" : "+r"(x));
   }
   const int lanes = o.lanes;
   const bool accumulate = part.accumulate;
