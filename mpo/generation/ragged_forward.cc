@@ -292,21 +292,25 @@ int RaggedForward::Run(const std::vector<InputToken>& tokens,
       run_layer(layer, block, scratch);
     });
   }
-  if (apart) {
-    for_blocks([&](const Block& block, const Scratch& scratch) {
-      for (int64_t layer = first_layer; layer < c.layers; ++layer)
-        run_layer(layer, block, scratch);
-    });
-  }
-  // After the last layer's keys and values nothing but the wanted rows matters.
-  if (wanted_ == 0) return 0;
-  if (wanted_ < static_cast<int>(tokens.size())) KeepWanted(wanted);
-  for_blocks([&](const Block& block, const Scratch& scratch) {
+  auto finish = [&](const Block& block, const Scratch& scratch) {
     EndLayer(c.layers - 1, block, scratch);
     Norm(model_->final_norm(), block, scratch.packed);
     LanesToRows(scratch.packed, block.lanes, block.rows, width,
                 Floats(normed_) + int64_t{block.begin} * width, width);
-  });
+  };
+  const bool all_wanted = wanted_ == static_cast<int>(tokens.size());
+  if (apart) {
+    for_blocks([&](const Block& block, const Scratch& scratch) {
+      for (int64_t layer = first_layer; layer < c.layers; ++layer)
+        run_layer(layer, block, scratch);
+      if (all_wanted) finish(block, scratch);
+    });
+    if (all_wanted) return wanted_;
+  }
+  // After the last layer's keys and values nothing but the wanted rows matters.
+  if (wanted_ == 0) return 0;
+  if (!all_wanted) KeepWanted(wanted);
+  for_blocks(finish);
   return wanted_;
 }
 
