@@ -106,7 +106,7 @@ void MixAllValues(const AttentionShape& s, const TokenRow& row, int64_t offset,
 void Softmax(float* scores, int count) {
   float top = scores[0];
 #pragma omp simd reduction(max : top)
-  for (int t = 0; t < count; ++t) top = std::max(top, scores[t]);
+  for (int t = 0; t < count; ++t) top = scores[t] > top ? scores[t] : top;
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int t = 0; t < count; ++t) {

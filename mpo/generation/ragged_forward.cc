@@ -326,10 +326,15 @@ void RaggedForward::HeadColumns(const Block& block, const float* input,
                  weight.const_data_ptr<float>() + column * weight.size(1),
                  columns, accumulate, scratch, /*threads=*/1);
   };
+  // The logits were last used a step ago: fetched while they are computed.
+  float* logits = Floats(logits_) + block.begin * vocabulary + column;
+  for (int i = 0; i < block.rows; ++i) {
+    for (int j = 0; j < columns; j += kLanesPerVector)
+      __builtin_prefetch(logits + i * vocabulary + j, 0, 2);
+  }
   multiply(input, model_->head(), false);
   if (low != nullptr) multiply(low, adapter_.head().up, true);
-  LanesToRows(scratch, block.lanes, block.rows, columns,
-              Floats(logits_) + block.begin * vocabulary + column, vocabulary);
+  LanesToRows(scratch, block.lanes, block.rows, columns, logits, vocabulary);
 }
 
 const float* RaggedForward::Logits(int begin, int count) {
