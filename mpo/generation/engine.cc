@@ -65,6 +65,16 @@ absl::Status CheckTrunks(const std::vector<ScoreRequest>& requests,
   return absl::OkStatus();
 }
 
+// Prompt tokens of one pass where the options leave it open.
+int PassTokens(const EngineOptions& options, const model::ModelConfig& c) {
+  constexpr int64_t kLeast = 512, kMost = 2048;
+  // Parameters times tokens of a pass that nobody notices.
+  constexpr int64_t kWork = int64_t{1} << 34;
+  if (options.interleave_prefill) return kLeast;
+  return static_cast<int>(
+      std::clamp(kWork / std::max<int64_t>(1, c.parameters()), kLeast, kMost));
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const model::LanguageModel> model,
@@ -77,9 +87,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     std::shared_ptr<const model::LanguageModel> model,
     const EngineOptions& options) {
   MPO_RETURN_IF_ERROR(CheckRange("max_rows", options.max_rows, 1, 4096));
+  EngineOptions chosen = options;
+  if (chosen.prefill_tokens == 0)
+    chosen.prefill_tokens = PassTokens(options, model->config());
   MPO_RETURN_IF_ERROR(
-      CheckRange("prefill_tokens", options.prefill_tokens, 16, 65536));
-  std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
+      CheckRange("prefill_tokens", chosen.prefill_tokens, 16, 65536));
+  std::unique_ptr<Engine> engine(new Engine(std::move(model), chosen));
   MPO_RETURN_IF_ERROR(tensor::CatchTorch("create engine", [&] {
     engine->state_ =
         std::make_unique<EngineState>(engine->model_, engine->options_);

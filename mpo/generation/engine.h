@@ -26,8 +26,10 @@ class GenerationLoop;
 struct EngineOptions {
   // Samples decoded together; more wait for a free place. 1 to 4096.
   int max_rows = 64;
-  // Prompt tokens of one forward pass. 16 to 65536.
-  int prefill_tokens = 512;
+  // Prompt tokens of one forward pass, 16 to 65536. 0 = 512; in batches of
+  // small models, where a pass still takes about as long as one of SmolLM2 with
+  // 128, up to 2048: the threads then meet less often.
+  int prefill_tokens = 0;
   // Bytes of key-value cache; 0 = as much as max_rows samples need. A sample
   // waits until its worst case fits.
   uint64_t kv_cache_bytes = 0;
