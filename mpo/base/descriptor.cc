@@ -12,10 +12,10 @@ namespace mpo {
 
 namespace fs = std::filesystem;
 
-absl::Status ErrnoStatus(const char* action, const fs::path& path) {
+absl::Status ErrnoStatus(const char* action, const fs::path& name) {
   const int error = errno;
   const std::string text =
-      absl::StrCat(action, " ", path.string(), ": ", std::strerror(error));
+      absl::StrCat(action, " ", name.string(), ": ", std::strerror(error));
   switch (error) {
     case ENOENT:
       return absl::NotFoundError(text);
@@ -26,12 +26,15 @@ absl::Status ErrnoStatus(const char* action, const fs::path& path) {
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(text);
+    case EBADF:
+    case EISDIR:
+      return absl::FailedPreconditionError(text);
     default:
       return absl::UnavailableError(text);
   }
 }
 
-absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& path,
+absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& name,
                                            uint64_t max_bytes) {
   std::string bytes;
   std::string block(size_t{1} << 16, '\0');
@@ -39,24 +42,24 @@ absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& path,
     const ssize_t got = read(fd, block.data(), block.size());
     if (got < 0) {
       if (errno == EINTR) continue;
-      return ErrnoStatus("cannot read", path);
+      return ErrnoStatus("cannot read", name);
     }
     if (got == 0) return bytes;
     bytes.append(block, 0, static_cast<size_t>(got));
     if (bytes.size() > max_bytes) {
       return absl::ResourceExhaustedError(absl::StrCat(
-          path.string(), " is larger than the limit of ", max_bytes, " bytes"));
+          name.string(), " is larger than the limit of ", max_bytes, " bytes"));
     }
   }
 }
 
-absl::Status WriteDescriptor(int fd, const fs::path& path,
+absl::Status WriteDescriptor(int fd, const fs::path& name,
                              std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write(fd, bytes.data(), bytes.size());
     if (written < 0) {
       if (errno == EINTR) continue;
-      return ErrnoStatus("cannot write", path);
+      return ErrnoStatus("cannot write", name);
     }
     bytes.remove_prefix(static_cast<size_t>(written));
   }

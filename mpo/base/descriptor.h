@@ -15,7 +15,8 @@ namespace mpo {
 
 // "`action` `name`: reason" of the errno of a call that has just failed:
 // NOT_FOUND, RESOURCE_EXHAUSTED for a full disk or quota, PERMISSION_DENIED,
-// UNAVAILABLE for the rest.
+// FAILED_PRECONDITION for a directory or a descriptor that is not open this
+// way, UNAVAILABLE for the rest.
 absl::Status ErrnoStatus(const char* action, const std::filesystem::path& name);
 
 // To the end. RESOURCE_EXHAUSTED over `max_bytes`.

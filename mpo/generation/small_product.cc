@@ -2,6 +2,7 @@
 #include "mpo/generation/small_product.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "mpo/generation/vector16.h"
@@ -31,7 +32,7 @@ struct Part {
   int count;
   const float* x;
   const float* weight;
-  const float* next;  // The weights that are read after these.
+  const float* next;  // The same of the next columns, to be fetched.
   bool accumulate;
   float* out;
 };
@@ -47,7 +48,7 @@ void Multiply(const Operands& o, const Part& part) {
   const int64_t depth = o.depth;
   Vector sums[kColumns][kVectors] = {};
   for (int begin = 0; begin < part.count; begin += kLanes) {
-    // A cache line of each of the weight rows that come next.
+    // A cache line of each of the next weight rows.
     for (int j = 0; j < kColumns; ++j)
       __builtin_prefetch(part.next + j * depth + begin);
     const int end = std::min(part.count, begin + kLanes);
@@ -86,7 +87,8 @@ struct Walk {
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
 
-constexpr bool kPanels = true;
+// Panels are worth their making from so many columns on.
+constexpr int kPanelColumns = 12;
 
 inline void Add(float weight, const Vector& in, Half& low, Half& high) {
   low += weight * in.low;
@@ -138,10 +140,11 @@ void MultiplySix(const Operands& o, const Part& part) {
   StoreSum(accumulate, {f0, f1}, out + 5 * lanes);
 }
 
-Walk WalkFor(int, int depth) {
+Walk WalkFor(const Operands& o) {
+  const bool six = o.stride == kLanes && o.depth % kLanes == 0;
   return {1,
           4,
-          {{6, depth % kLanes == 0 ? MultiplySix : Multiply<1, 6>},
+          {{6, six ? MultiplySix : Multiply<1, 6>},
            {4, Multiply<1, 4>},
            {2, Multiply<1, 2>},
            {1, Multiply<1, 1>}}};
@@ -149,7 +152,7 @@ Walk WalkFor(int, int depth) {
 
 #else
 
-constexpr bool kPanels = false;
+constexpr int kPanelColumns = std::numeric_limits<int>::max();
 
 template <int kVectors, int kColumns>
 Walk WalkOf() {
@@ -162,8 +165,8 @@ Walk WalkOf() {
 }
 
 // 32 registers of a Vector each: all lanes in one walk over the weights.
-Walk WalkFor(int lanes, int) {
-  switch (lanes / kLanes) {
+Walk WalkFor(const Operands& o) {
+  switch (o.lanes / kLanes) {
     case 1:
       return WalkOf<1, 16>();
     case 2:
@@ -199,7 +202,7 @@ void RunTiles(const Operands& o, const Walk& walk, const Tile& tile,
 }
 
 void Run(const Operands& o, int threads) {
-  const Walk walk = WalkFor(o.lanes, o.depth);
+  const Walk walk = WalkFor(o);
   const int tiles = o.columns / walk.tiles[0].columns;
   const int groups = (tiles + walk.group - 1) / walk.group;
   auto run = [&](int i) {
@@ -250,7 +253,7 @@ int SmallProductLanes() {
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads) {
   Operands o{x, lanes, kLanes, depth, weight, columns, accumulate, out, lanes};
-  if (kPanels && lanes > kLanes) {
+  if (columns >= kPanelColumns && lanes > kLanes) {
     o.x = Panels(x, lanes, depth, threads);
     o.stride = kLanes;
     o.vector_floats = int64_t{depth} * kLanes;

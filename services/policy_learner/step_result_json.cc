@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/step_result_json.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -24,12 +25,13 @@ absl::StatusOr<StepResult> ParseStepResult(const std::string& text,
           absl::StrCat(source, ": object '", part, "' is missing"));
     }
     for (const auto& [name, value] : json[part].items()) {
-      if (!value.is_number()) {
+      if (!value.is_number() && !value.is_null()) {
         return absl::DataLossError(
             absl::StrCat(source, ": '", name, "' is not a number"));
       }
       (part == std::string("metrics") ? result.metrics : result.seconds)[name] =
-          value.get<double>();
+          value.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                          : value.get<double>();
     }
   }
   return result;

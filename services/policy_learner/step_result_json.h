@@ -9,6 +9,7 @@
 // step.json of a checkpoint: what its step gave, for committing it again.
 namespace mpo::policy_learner {
 
+// JSON has no NaN and no infinity: such a figure becomes null, and that NaN.
 std::string StepResultJson(const StepResult& result);
 
 // DATA_LOSS names `source` and what is missing or no number.

@@ -2,6 +2,8 @@
 #include "services/policy_learner/step_result_json.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
 
 namespace mpo::policy_learner {
 namespace {
@@ -14,6 +16,15 @@ TEST_CASE("A step's result is read as it was written", "[learner]") {
   REQUIRE(read.ok());
   CHECK(read->metrics == result.metrics);
   CHECK(read->seconds == result.seconds);
+}
+
+TEST_CASE("A figure that is not finite does not cost the checkpoint",
+          "[learner]") {
+  StepResult result;
+  result.metrics = {{"kl", std::numeric_limits<double>::infinity()}};
+  const auto read = ParseStepResult(StepResultJson(result), "step.json");
+  REQUIRE(read.ok());
+  CHECK(std::isnan(read->metrics.at("kl")));
 }
 
 TEST_CASE("A damaged step's result is named", "[learner]") {
