@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -10,6 +11,7 @@
 
 #include "mpo/base/bounded_queue.h"
 #include "mpo/base/clock.h"
+#include "mpo/base/descriptor.h"
 #include "mpo/base/digest.h"
 #include "mpo/base/file.h"
 #include "mpo/base/parallel.h"
@@ -37,6 +39,16 @@ absl::StatusOr<int> Quarter(int n) {
   MPO_ASSIGN_OR_RETURN(const int half, Half(n));
   MPO_ASSIGN_OR_RETURN(const int quarter, Half(half));
   return quarter;
+}
+
+TEST_CASE("A descriptor of the wrong kind is named", "[base]") {
+  const int directory = open("/", O_RDONLY | O_DIRECTORY);
+  REQUIRE(directory >= 0);
+  const absl::Status read = ReadDescriptor(directory, "input").status();
+  CHECK(absl::IsFailedPrecondition(read));
+  CHECK_THAT(std::string(read.message()), Catch::Contains("cannot read input"));
+  CHECK(absl::IsFailedPrecondition(WriteDescriptor(directory, "output", "x")));
+  close(directory);
 }
 
 }  // namespace
