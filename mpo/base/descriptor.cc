@@ -26,13 +26,22 @@ absl::Status ErrnoStatus(const char* action, const fs::path& name) {
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(text);
-    case EBADF:
-    case EISDIR:
-      return absl::FailedPreconditionError(text);
     default:
       return absl::UnavailableError(text);
   }
 }
+
+namespace {
+
+// Of a read or a write: a directory or a descriptor that is not open this way
+// stays so, unlike what else fails there.
+absl::Status TransferStatus(const char* action, const fs::path& name) {
+  const bool wrong_kind = errno == EISDIR || errno == EBADF;
+  absl::Status status = ErrnoStatus(action, name);
+  return wrong_kind ? absl::FailedPreconditionError(status.message()) : status;
+}
+
+}  // namespace
 
 absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& name,
                                            uint64_t max_bytes) {
@@ -42,7 +51,7 @@ absl::StatusOr<std::string> ReadDescriptor(int fd, const fs::path& name,
     const ssize_t got = read(fd, block.data(), block.size());
     if (got < 0) {
       if (errno == EINTR) continue;
-      return ErrnoStatus("cannot read", name);
+      return TransferStatus("cannot read", name);
     }
     if (got == 0) return bytes;
     bytes.append(block, 0, static_cast<size_t>(got));
@@ -59,7 +68,7 @@ absl::Status WriteDescriptor(int fd, const fs::path& name,
     const ssize_t written = write(fd, bytes.data(), bytes.size());
     if (written < 0) {
       if (errno == EINTR) continue;
-      return ErrnoStatus("cannot write", name);
+      return TransferStatus("cannot write", name);
     }
     bytes.remove_prefix(static_cast<size_t>(written));
   }

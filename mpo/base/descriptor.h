@@ -15,11 +15,12 @@ namespace mpo {
 
 // "`action` `name`: reason" of the errno of a call that has just failed:
 // NOT_FOUND, RESOURCE_EXHAUSTED for a full disk or quota, PERMISSION_DENIED,
-// FAILED_PRECONDITION for a directory or a descriptor that is not open this
-// way, UNAVAILABLE for the rest.
+// UNAVAILABLE for the rest.
 absl::Status ErrnoStatus(const char* action, const std::filesystem::path& name);
 
-// To the end. RESOURCE_EXHAUSTED over `max_bytes`.
+// To the end. RESOURCE_EXHAUSTED over `max_bytes`; here and below
+// FAILED_PRECONDITION for a directory or a descriptor that is not open this
+// way.
 absl::StatusOr<std::string> ReadDescriptor(int fd,
                                            const std::filesystem::path& name,
                                            uint64_t max_bytes = uint64_t{1}
