@@ -41,16 +41,6 @@ absl::StatusOr<int> Quarter(int n) {
   return quarter;
 }
 
-TEST_CASE("A descriptor of the wrong kind is named", "[base]") {
-  const int directory = open("/", O_RDONLY | O_DIRECTORY);
-  REQUIRE(directory >= 0);
-  const absl::Status read = ReadDescriptor(directory, "input").status();
-  CHECK(absl::IsFailedPrecondition(read));
-  CHECK_THAT(std::string(read.message()), Catch::Contains("cannot read input"));
-  CHECK(absl::IsFailedPrecondition(WriteDescriptor(directory, "output", "x")));
-  close(directory);
-}
-
 }  // namespace
 
 TEST_CASE("BoundedQueue::Pop returns nullopt once closed and drained") {
@@ -159,6 +149,16 @@ TEST_CASE("ParallelFor works on several threads at a time") {
   std::latch both(2);
   ParallelFor(2, 2, [&](size_t) { both.arrive_and_wait(); });
   CHECK(both.try_wait());
+}
+
+TEST_CASE("A descriptor of the wrong kind is named", "[base]") {
+  const int directory = open("/", O_RDONLY | O_DIRECTORY);
+  REQUIRE(directory >= 0);
+  const absl::Status read = ReadDescriptor(directory, "input").status();
+  CHECK(absl::IsFailedPrecondition(read));
+  CHECK_THAT(std::string(read.message()), Catch::Contains("cannot read input"));
+  CHECK(absl::IsFailedPrecondition(WriteDescriptor(directory, "output", "x")));
+  close(directory);
 }
 
 TEST_CASE("MPO_ASSIGN_OR_RETURN hands the first error up") {

@@ -650,6 +650,24 @@ TEST_CASE(
   engine->CancelAll();
 }
 
+TEST_CASE("passes of prompts are wide in batches of small models only",
+          "[generation]") {
+  for (const bool interleave : {false, true}) {
+    auto engine = MakeEngine({.interleave_prefill = interleave});
+    for (int i = 0; i < 25; ++i) {
+      REQUIRE(engine
+                  ->Submit({.id = absl::StrCat(i),
+                            .prompt_tokens = Prompt(100, i + 1),
+                            .sampling = SamplingOptions{.max_new_tokens = 2}},
+                           nullptr)
+                  .ok());
+    }
+    REQUIRE(engine->Step().ok());
+    CHECK(engine->statistics().prompt_tokens == (interleave ? 512 : 2048));
+    engine->CancelAll();
+  }
+}
+
 TEST_CASE("cancelling a sample leaves the others alone", "[generation]") {
   auto engine = MakeEngine({.max_rows = 2});
   std::map<std::string, GenerationResult> results;

@@ -48,9 +48,7 @@ absl::Status LearnerEngine::Restore() {
   MPO_ASSIGN_OR_RETURN(const auto newest, checkpoints_.Newest());
   if (newest.has_value()) {
     MPO_RETURN_IF_ERROR(trainer_->Load(newest->path));
-    const std::filesystem::path path = newest->path / "step.json";
-    MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
-    MPO_ASSIGN_OR_RETURN(last_result_, ParseStepResult(text, path.string()));
+    MPO_ASSIGN_OR_RETURN(last_result_, ReadStepResult(newest->path));
     step_ = saved_step_ = newest->step;
     logging::Info("checkpoint loaded", {{"step", step_}});
   }
@@ -253,9 +251,7 @@ absl::Status LearnerEngine::RecordVersion(PolicyVersion newest,
       written_version_ = newest;
       break;
     }
-    const bool may_pass =
-        absl::IsResourceExhausted(status) || absl::IsUnavailable(status);
-    if (!stop.stop_possible() || !may_pass) return status;
+    if (!stop.stop_possible() || !Transient(status)) return status;
     metrics_.version_failures.Increment();
     // Weights go out only once a restart would know of them.
     logging::Warning("policy version not recorded yet",
@@ -334,8 +330,7 @@ absl::StatusOr<CheckpointStore::Checkpoint> LearnerEngine::Checkpoint() {
       auto checkpoint,
       checkpoints_.Write(step_, bytes, [&](const std::filesystem::path& path) {
         MPO_RETURN_IF_ERROR(trainer_->Save(path));
-        return WriteFileAtomically(path / "step.json",
-                                   StepResultJson(last_result_));
+        return WriteStepResult(last_result_, path);
       }));
   saved_step_ = step_;
   metrics_.checkpoint_timestamp.SetToCurrentTime();

@@ -5,10 +5,18 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/base/file.h"
+#include "mpo/base/status_macros.h"
 
 namespace mpo::policy_learner {
 
 using Json = nlohmann::json;
+
+namespace {
+
+constexpr char kName[] = "step.json";
+
+}  // namespace
 
 std::string StepResultJson(const StepResult& result) {
   const Json json = {{"metrics", result.metrics}, {"seconds", result.seconds}};
@@ -35,6 +43,18 @@ absl::StatusOr<StepResult> ParseStepResult(const std::string& text,
     }
   }
   return result;
+}
+
+absl::Status WriteStepResult(const StepResult& result,
+                             const std::filesystem::path& checkpoint) {
+  return WriteFileAtomically(checkpoint / kName, StepResultJson(result));
+}
+
+absl::StatusOr<StepResult> ReadStepResult(
+    const std::filesystem::path& checkpoint) {
+  const std::filesystem::path path = checkpoint / kName;
+  MPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
+  return ParseStepResult(text, path.string());
 }
 
 }  // namespace mpo::policy_learner

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/policy_learner/policy_trainer.h"
 
@@ -15,5 +17,11 @@ std::string StepResultJson(const StepResult& result);
 // DATA_LOSS names `source` and what is missing or no number.
 absl::StatusOr<StepResult> ParseStepResult(const std::string& text,
                                            const std::string& source);
+
+// The file in the directory of a checkpoint; errors as files' and as above.
+absl::Status WriteStepResult(const StepResult& result,
+                             const std::filesystem::path& checkpoint);
+absl::StatusOr<StepResult> ReadStepResult(
+    const std::filesystem::path& checkpoint);
 
 }  // namespace mpo::policy_learner

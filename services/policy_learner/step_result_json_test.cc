@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/policy_learner/step_result_json.h"
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 namespace mpo::policy_learner {
@@ -16,6 +19,18 @@ TEST_CASE("A step's result is read as it was written", "[learner]") {
   REQUIRE(read.ok());
   CHECK(read->metrics == result.metrics);
   CHECK(read->seconds == result.seconds);
+
+  const std::filesystem::path directory =
+      std::filesystem::temp_directory_path() /
+      ("mpo_step_result_" + std::to_string(getpid()));
+  std::filesystem::create_directories(directory);
+  const absl::Status missing = ReadStepResult(directory).status();
+  CHECK(absl::IsNotFound(missing));
+  REQUIRE(WriteStepResult(result, directory).ok());
+  const auto again = ReadStepResult(directory);
+  REQUIRE(again.ok());
+  CHECK(again->metrics == result.metrics);
+  std::filesystem::remove_all(directory);
 }
 
 TEST_CASE("A figure that is not finite does not cost the checkpoint",
