@@ -11,16 +11,14 @@
 #include "mpo/tensor/dtype.h"
 
 namespace mpo::collective {
-namespace {
 
-absl::Status In(const std::string& operation, int rank,
-                const absl::Status& status) {
+absl::Status ProcessGroup::In(const std::string& operation,
+                              const absl::Status& status) const {
+  if (status.ok()) return status;
   return absl::Status(status.code(),
-                      absl::StrCat(operation, " on rank ", rank, ": ",
+                      absl::StrCat(operation, " on rank ", rank(), ": ",
                                    std::string(status.message())));
 }
-
-}  // namespace
 
 absl::Status ProcessGroup::Check(const at::Tensor& tensor,
                                  const std::string& what) const {
@@ -47,7 +45,7 @@ absl::Status ProcessGroup::Meet(const std::string& operation, int64_t bytes) {
                           .operation = operation,
                           .bytes = bytes,
                           .patience = options_.patience});
-  return status.ok() ? status : In(operation, rank(), status);
+  return In(operation, status);
 }
 
 absl::Status ProcessGroup::Run(Collective collective, const char* name) {
@@ -65,7 +63,7 @@ absl::Status ProcessGroup::Run(Collective collective, const char* name) {
     const absl::Status why = membership_->AwaitEnd(options_.diagnosis);
     if (!why.ok()) status = why;
   }
-  return In(collective.what, rank(), status);
+  return In(collective.what, status);
 }
 
 absl::Status ProcessGroup::AllReduceSum(const at::Tensor& tensor,

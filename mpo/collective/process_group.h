@@ -61,6 +61,9 @@ class ProcessGroup {
   absl::Status AllGather(const at::Tensor& own, const at::Tensor& all,
                          const std::string& what);
   absl::Status Barrier(const std::string& what);
+  // An error of `operation` as these give it, "<operation> on rank 0: why".
+  absl::Status In(const std::string& operation,
+                  const absl::Status& status) const;
 
  protected:
   enum class Kind { kAllReduceSum, kBroadcast, kAllGather };

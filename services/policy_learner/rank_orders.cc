@@ -107,6 +107,11 @@ std::string BarrierName(int64_t number) {
 
 }  // namespace
 
+absl::Status OrderGiver::Put(const std::string& part, std::string bytes) {
+  return group_.In(BarrierName(number_),
+                   book_.Put(Key(number_, part), std::move(bytes)));
+}
+
 absl::Status OrderGiver::Give(const Work& work) {
   ++number_;
   v1::LearnerOrder order;
@@ -114,13 +119,12 @@ absl::Status OrderGiver::Give(const Work& work) {
   order.set_step(work.step);
   if (work.samples != nullptr) {
     for (std::string& part : PartsOf(*work.samples)) {
-      MPO_RETURN_IF_ERROR(book_.Put(
-          Key(number_, absl::StrCat("part/", order.parts())), std::move(part)));
+      MPO_RETURN_IF_ERROR(
+          Put(absl::StrCat("part/", order.parts()), std::move(part)));
       order.set_parts(order.parts() + 1);
     }
   }
-  MPO_RETURN_IF_ERROR(
-      book_.Put(Key(number_, "head"), order.SerializeAsString()));
+  MPO_RETURN_IF_ERROR(Put("head", order.SerializeAsString()));
   MPO_RETURN_IF_ERROR(group_.Barrier(BarrierName(number_)));
   book_.Drop(Key(number_, ""));
   return absl::OkStatus();
@@ -129,7 +133,8 @@ absl::Status OrderGiver::Give(const Work& work) {
 absl::Status OrderGiver::End() {
   v1::LearnerOrder order;
   order.set_kind(v1::LearnerOrder::KIND_END);
-  return book_.Put(Key(++number_, "head"), order.SerializeAsString());
+  ++number_;
+  return Put("head", order.SerializeAsString());
 }
 
 absl::Status FollowOrders(collective::ProcessGroup& group,

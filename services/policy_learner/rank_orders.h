@@ -31,6 +31,8 @@ class OrderGiver {
   absl::Status End();
 
  private:
+  absl::Status Put(const std::string& part, std::string bytes);
+
   collective::ProcessGroup& group_;
   collective::Rendezvous& book_;
   int64_t number_ = 0;

@@ -97,6 +97,8 @@ TEST_CASE("Following ends with the group, a stop or an order nobody knows",
     const auto failed = f.two.trainers[0]->Train(
         1, ToyTask::Sample(f.two.trainers[0]->model(), 1, 1));
     CHECK(absl::IsUnavailable(failed.status()));
+    CHECK_THAT(std::string(failed.status().message()),
+               Contains("order 1 on rank 0: rank 2 is gone"));
   }
   SECTION("a stop") {
     f.follower.request_stop();
