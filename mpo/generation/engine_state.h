@@ -36,8 +36,7 @@ struct EngineState {
   }
 
   // Logits of wanted tokens [first, first + count) in the order of `tokens`.
-  using OnLogits =
-      std::function<void(int first, int count, const float* logits)>;
+  using OnLogits = std::function<void(int first, int count, LogitRows logits)>;
 
   // Which layers a pass runs and which inputs it keeps; see ForwardPass::Run.
   struct Layers {

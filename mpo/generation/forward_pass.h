@@ -20,6 +20,14 @@ struct InputToken {
   float* trunk = nullptr;  // [hidden], see Run.
 };
 
+// Rows of logits, [rows, vocabulary].
+struct LogitRows {
+  const float* data = nullptr;
+  int64_t stride = 0;  // Floats from a row to the next.
+
+  const float* row(int64_t i) const { return data + i * stride; }
+};
+
 // The forward pass of generation: any mix of tokens of any sequences (prompts,
 // chunks of prompts, single decode steps), no padding. Not thread-safe. Throws
 // LibTorch's exceptions.
@@ -40,9 +48,9 @@ class ForwardPass {
   // Returns the number of wanted rows.
   virtual int Run(const std::vector<InputToken>& tokens,
                   int64_t first_layer = 0, int64_t keep = 0) = 0;
-  // Logits of wanted rows [begin, begin + count) of the last Run:
-  // [count, vocabulary] in a buffer that the next call overwrites.
-  virtual const float* Logits(int begin, int count) = 0;
+  // Logits of wanted rows [begin, begin + count) of the last Run, in a buffer
+  // that the next call overwrites.
+  virtual LogitRows Logits(int begin, int count) = 0;
 
   // Floats of a page in the memory of KvCache.
   virtual int64_t page_floats() const = 0;

@@ -108,21 +108,20 @@ void GenerationLoop::RunPass(const std::vector<InputToken>& tokens,
                              const std::vector<Job*>& rows,
                              const std::vector<Group*>& completed) {
   state_.forward.Run(tokens, 0, keep_trunk_);
-  const int64_t vocabulary = config_.vocab_size;
   const int decodes = static_cast<int>(rows.size());
   if (decodes > 0) {
-    const float* all = state_.forward.Logits(0, decodes);
+    const LogitRows all = state_.forward.Logits(0, decodes);
     std::vector<const float*> logits;
-    for (int i = 0; i < decodes; ++i) logits.push_back(all + i * vocabulary);
+    for (int i = 0; i < decodes; ++i) logits.push_back(all.row(i));
     DrawTokens(rows, logits);
   }
   const int prompts = static_cast<int>(completed.size());
   for (int at = 0; at < prompts; at += kLogitRows) {
     const int count = std::min(kLogitRows, prompts - at);
-    const float* all = state_.forward.Logits(decodes + at, count);
+    const LogitRows all = state_.forward.Logits(decodes + at, count);
     for (int i = 0; i < count; ++i) {
-      const float* row = all + i * vocabulary;
-      completed[at + i]->logits.assign(row, row + vocabulary);
+      completed[at + i]->logits.assign(all.row(i),
+                                       all.row(i) + config_.vocab_size);
     }
   }
 }

@@ -96,16 +96,17 @@ inline void Turn(Row row, float* to, int64_t to_stride) {
 
 // `row(i)` is where row i begins.
 template <typename Row>
-void ToLanes(Row row, int count, int width, int lanes, float* out) {
-  for (int begin = 0; begin < lanes; begin += kLanes) {
+void ToLanes(Row row, int count, int width, Lanes lanes, float* out) {
+  const int64_t panel = lanes.panel;
+  for (int begin = 0; begin < lanes.count; begin += kLanes) {
     const int rows = std::clamp(count - begin, 0, kLanes);
+    float* to = out + lanes.Offset(begin, width);
     int d = 0;
     for (; rows == kLanes && d + kLanes <= width; d += kLanes) {
-      Turn([&](int i) { return row(begin + i) + d; },
-           out + int64_t{d} * lanes + begin, lanes);
+      Turn([&](int i) { return row(begin + i) + d; }, to, panel);
+      to += kLanes * panel;
     }
-    for (; d < width; ++d) {
-      float* to = out + int64_t{d} * lanes + begin;
+    for (; d < width; ++d, to += panel) {
       for (int i = 0; i < rows; ++i) to[i] = row(begin + i)[d];
       std::fill(to + rows, to + kLanes, 0.0F);
     }
@@ -124,26 +125,27 @@ void RunTasks(int count, int threads,
   for (int i = 0; i < count; ++i) task(i, ThisSlot());
 }
 
-void RowsToLanes(const float* const* rows, int count, int width, int lanes,
+void RowsToLanes(const float* const* rows, int count, int width, Lanes lanes,
                  float* out) {
   ToLanes([&](int i) { return rows[i]; }, count, width, lanes, out);
 }
 
-void RowsToLanes(const float* rows, int count, int width, int lanes,
+void RowsToLanes(const float* rows, int count, int width, Lanes lanes,
                  float* out) {
   ToLanes([&](int i) { return rows + int64_t{i} * width; }, count, width, lanes,
           out);
 }
 
-void LanesToRows(const float* in, int lanes, int count, int width, float* rows,
-                 int64_t stride) {
+void LanesToRows(const float* in, Lanes lanes, int count, int width,
+                 float* rows, int64_t stride) {
+  const int64_t panel = lanes.panel;
   for (int begin = 0; begin < count; begin += kLanes) {
     const int here = std::min(kLanes, count - begin);
     float* to = rows + begin * stride;
+    const float* from = in + lanes.Offset(begin, width);
+    auto row = [&](int i) { return from + i * panel; };
     int d = 0;
-    for (; d + kLanes <= width; d += kLanes) {
-      const float* from = in + int64_t{d} * lanes + begin;
-      auto row = [&](int i) { return from + int64_t{i} * lanes; };
+    for (; d + kLanes <= width; d += kLanes, from += kLanes * panel) {
       if (here == kLanes) {
         Turn(row, to + d, stride);
         continue;
@@ -154,23 +156,24 @@ void LanesToRows(const float* in, int lanes, int count, int width, float* rows,
         std::memcpy(to + i * stride + d, square + i * kLanes,
                     kLanes * sizeof(float));
     }
-    for (; d < width; ++d) {
-      for (int i = 0; i < here; ++i)
-        to[i * stride + d] = in[int64_t{d} * lanes + begin + i];
+    for (; d < width; ++d, from += panel) {
+      for (int i = 0; i < here; ++i) to[i * stride + d] = from[i];
     }
   }
 }
 
-void RmsNormLanes(const float* x, const float* weight, float eps, int lanes,
+void RmsNormLanes(const float* x, const float* weight, float eps, Lanes lanes,
                   int width, float* out, int threads) {
-  const int vectors = lanes / kLanes;
+  const int64_t panel = lanes.panel;
+  const int vectors = lanes.count / kLanes;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int v = 0; v < vectors; ++v) {
-    const float* in = x + v * kLanes;
+    const int64_t begin = lanes.Offset(v * kLanes, width);
+    const float* in = x + begin;
     Vector sums[4] = {};
     for (int d = 0; d < width; d += 4) {
       for (int k = 0; k < std::min(4, width - d); ++k) {
-        const Vector value = Load(in + int64_t{d + k} * lanes);
+        const Vector value = Load(in + (d + k) * panel);
         sums[k] += value * value;
       }
     }
@@ -179,24 +182,28 @@ void RmsNormLanes(const float* x, const float* weight, float eps, int lanes,
     for (float& one : scales)
       one = 1.0F / std::sqrt(one / static_cast<float>(width) + eps);
     const Vector scale = Load(scales);
-    float* to = out + v * kLanes;
-    for (int d = 0; d < width; ++d) {
-      const int64_t at = int64_t{d} * lanes;
-      Store(to + at, Load(in + at) * scale * weight[d]);
-    }
+    float* to = out + begin;
+    for (int d = 0; d < width; ++d)
+      Store(to + d * panel, Load(in + d * panel) * scale * weight[d]);
   }
 }
 
-void SiluMulLanes(const float* gate_up, int lanes, int width, float* out,
+void SiluMulLanes(const float* gate_up, Lanes lanes, int width, float* out,
                   int threads) {
-  const float* up = gate_up + int64_t{width} * lanes;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int d = 0; d < width; ++d) {
-    const int64_t at = int64_t{d} * lanes;
+  constexpr int kRows = 64;  // Of a panel, that one task takes.
+  const int panels = lanes.count / lanes.panel;
+#pragma omp parallel for collapse(2) num_threads(threads) \
+    schedule(static) if (threads > 1)
+  for (int p = 0; p < panels; ++p) {
+    for (int d = 0; d < width; d += kRows) {
+      const int64_t panel = lanes.panel;
+      const float* gates = gate_up + (2 * int64_t{p} * width + d) * panel;
+      const float* ups = gates + width * panel;
+      float* to = out + (int64_t{p} * width + d) * panel;
+      const int64_t floats = std::min(kRows, width - d) * panel;
 #pragma omp simd
-    for (int i = 0; i < lanes; ++i) {
-      const float gate = gate_up[at + i];
-      out[at + i] = gate / (1.0F + tensor::FastExp(-gate)) * up[at + i];
+      for (int64_t i = 0; i < floats; ++i)
+        to[i] = gates[i] / (1.0F + tensor::FastExp(-gates[i])) * ups[i];
     }
   }
 }

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "mpo/generation/lanes.h"
 #include "mpo/generation/small_product.h"
 #include "mpo/model/decoder.h"
 #include "mpo/tensor/products.h"
@@ -33,6 +32,12 @@ constexpr int64_t kCachedWeights = int64_t{32} << 20;
 constexpr int64_t kCachedWidth = 2048;
 // Columns of the head that one task computes.
 constexpr int64_t kHeadColumns = 192;
+
+// As SmallProduct wants them, else for the general product.
+Lanes LanesOf(int rows) {
+  const int lanes = static_cast<int>(LanesFor(rows));
+  return {lanes, lanes <= SmallProductLanes() ? kLanesPerVector : lanes};
+}
 
 }  // namespace
 
@@ -72,7 +77,7 @@ void RaggedForward::Plan(int rows) {
   blocks_.clear();
   for (int begin = 0; begin < rows; begin += lanes) {
     const int here = std::min(lanes, rows - begin);
-    blocks_.push_back({begin, here, static_cast<int>(LanesFor(here))});
+    blocks_.push_back({begin, here, LanesOf(here)});
   }
   slot_floats_ = lanes * (PackedWidth() + WideWidth() + c.intermediate_size +
                           shape_.q_size() + adapter_.width());
@@ -89,6 +94,13 @@ int64_t RaggedForward::WideWidth() const {
   const model::ModelConfig& c = model_->config();
   return std::max<int64_t>(
       {c.hidden_size, shape_.qkv_size(), 2 * c.intermediate_size});
+}
+
+// An odd number of cache lines: the same columns of all rows would else lie in
+// a few sets of the caches.
+int64_t RaggedForward::LogitStride() const {
+  return (LanesFor(model_->config().vocab_size) / kLanesPerVector | 1) *
+         kLanesPerVector;
 }
 
 RaggedForward::Scratch RaggedForward::ScratchOf(int slot, int lanes) const {
@@ -121,25 +133,25 @@ void RaggedForward::GrowAngles(int64_t positions) {
   sin_ = angles.sin().contiguous();
 }
 
-void RaggedForward::Multiply(const float* input, int lanes,
+void RaggedForward::Multiply(const float* input, Lanes lanes,
                              const at::Tensor& weight, bool accumulate,
                              float* out) const {
   const int64_t columns = weight.size(0);
   const int64_t depth = weight.size(1);
-  if (lanes <= SmallProductLanes()) {
-    SmallProduct(input, lanes, static_cast<int>(depth),
+  if (lanes.count <= SmallProductLanes()) {
+    SmallProduct(input, lanes.count, static_cast<int>(depth),
                  weight.const_data_ptr<float>(), static_cast<int>(columns),
                  accumulate, out, threads_in_block_);
     return;
   }
-  const at::Tensor in =
-      at::from_blob(const_cast<float*>(input), {depth, lanes}, at::kFloat);
-  tensor::MultiplyInto(at::from_blob(out, {columns, lanes}, at::kFloat), weight,
-                       in, 1, accumulate ? 1 : 0);
+  const at::Tensor in = at::from_blob(const_cast<float*>(input),
+                                      {depth, lanes.count}, at::kFloat);
+  tensor::MultiplyInto(at::from_blob(out, {columns, lanes.count}, at::kFloat),
+                       weight, in, 1, accumulate ? 1 : 0);
 }
 
 void RaggedForward::AddAdapter(const ThinProduct& thin, const float* input,
-                               int lanes, float* low, float* out) const {
+                               Lanes lanes, float* low, float* out) const {
   if (!thin.down.defined()) return;
   Multiply(input, lanes, thin.down, /*accumulate=*/false, low);
   Multiply(low, lanes, thin.up, /*accumulate=*/true, out);
@@ -177,7 +189,7 @@ void RaggedForward::EndLayer(int64_t index, const Block& block,
                              const Scratch& scratch) {
   const model::LayerWeights& w = model_->layer(index);
   const LayerProducts& adapter = adapter_.layer(index);
-  const int lanes = block.lanes;
+  const Lanes lanes = block.lanes;
   float* hidden = Hidden(block);
   AttendRows(shape_, rows_.data() + block.begin, block.rows,
              Floats(qkv_) + int64_t{block.begin} * shape_.qkv_size(),
@@ -220,9 +232,11 @@ void RaggedForward::KeepWanted(const std::vector<int>& wanted) {
   float* qkv = Floats(qkv_);
   for (size_t i = 0; i < wanted.size(); ++i) {
     const int at = wanted[i];
-    const Block& block = blocks_[at / blocks_[0].lanes];
+    const Block& block = blocks_[at / blocks_[0].lanes.count];
+    const float* lane =
+        Hidden(block) + block.lanes.Offset(at - block.begin, width);
     for (int64_t d = 0; d < width; ++d)
-      kept[i * width + d] = Hidden(block)[d * block.lanes + at - block.begin];
+      kept[i * width + d] = lane[d * block.lanes.panel];
     std::memmove(qkv + static_cast<int64_t>(i) * qkv_size, qkv + at * qkv_size,
                  sizeof(float) * qkv_size);
     rows_[i] = rows_[at];
@@ -269,7 +283,7 @@ int RaggedForward::Run(const std::vector<InputToken>& tokens,
     RunTasks(static_cast<int>(blocks_.size()), at::get_num_threads(),
              [&](int i, int slot) {
                const Block& block = blocks_[i];
-               task(block, ScratchOf(slot, block.lanes));
+               task(block, ScratchOf(slot, block.lanes.count));
              });
   };
   auto run_layer = [&](int64_t layer, const Block& block,
@@ -322,36 +336,38 @@ void RaggedForward::HeadColumns(const Block& block, const float* input,
       static_cast<int>(std::min(kHeadColumns, vocabulary - column));
   auto multiply = [&](const float* in, const at::Tensor& weight,
                       bool accumulate) {
-    SmallProduct(in, block.lanes, static_cast<int>(weight.size(1)),
+    SmallProduct(in, block.lanes.count, static_cast<int>(weight.size(1)),
                  weight.const_data_ptr<float>() + column * weight.size(1),
                  columns, accumulate, scratch, /*threads=*/1);
   };
   // The logits were last used a step ago: fetched while they are computed.
-  float* logits = Floats(logits_) + block.begin * vocabulary + column;
+  const int64_t stride = LogitStride();
+  float* logits = Floats(logits_) + block.begin * stride + column;
   for (int i = 0; i < block.rows; ++i) {
     for (int j = 0; j < columns; j += kLanesPerVector)
-      __builtin_prefetch(logits + i * vocabulary + j, 0, 2);
+      __builtin_prefetch(logits + i * stride + j, 0, 2);
   }
   multiply(input, model_->head(), false);
   if (low != nullptr) multiply(low, adapter_.head().up, true);
-  LanesToRows(scratch, block.lanes, block.rows, columns, logits, vocabulary);
+  LanesToRows(scratch, block.lanes, block.rows, columns, logits, stride);
 }
 
-const float* RaggedForward::Logits(int begin, int count) {
+LogitRows RaggedForward::Logits(int begin, int count) {
   at::NoGradGuard no_grad;
   const int64_t vocabulary = model_->config().vocab_size;
   const int64_t width = model_->config().hidden_size;
-  Grow(logits_, count * vocabulary);
+  const int64_t stride = LogitStride();
+  Grow(logits_, count * stride);
   float* normed = Floats(normed_) + begin * width;
   const int most = SmallProductLanes();
   if (most == 0) {
     const at::Tensor rows = at::from_blob(normed, {count, width}, at::kFloat);
-    at::Tensor out =
-        at::from_blob(Floats(logits_), {count, vocabulary}, at::kFloat);
+    at::Tensor out = at::from_blob(Floats(logits_), {count, vocabulary},
+                                   {stride, 1}, at::kFloat);
     tensor::MultiplyInto(out, rows, model_->head().t());
     if (adapter_.head().down.defined())
       out.addmm_(rows.mm(adapter_.head().down.t()), adapter_.head().up.t());
-    return Floats(logits_);
+    return {Floats(logits_), stride};
   }
   const int threads = at::get_num_threads();
   const bool adapted = adapter_.head().down.defined();
@@ -362,13 +378,12 @@ const float* RaggedForward::Logits(int begin, int count) {
   std::vector<Block> blocks;
   for (int at = 0; at < count; at += most) {
     const int rows = std::min(most, count - at);
-    const Block& block =
-        blocks.emplace_back(Block{at, rows, static_cast<int>(LanesFor(rows))});
+    const Block& block = blocks.emplace_back(Block{at, rows, LanesOf(rows)});
     float* input = Floats(head_in_) + at * width;
     RowsToLanes(normed + at * width, rows, static_cast<int>(width), block.lanes,
                 input);
     if (adapted) {
-      SmallProduct(input, block.lanes, static_cast<int>(width),
+      SmallProduct(input, block.lanes.count, static_cast<int>(width),
                    adapter_.head().down.const_data_ptr<float>(), rank,
                    /*accumulate=*/false, low_begin + int64_t{at} * rank,
                    threads);
@@ -385,7 +400,7 @@ const float* RaggedForward::Logits(int begin, int count) {
                  static_cast<int64_t>(i / blocks.size()) * kHeadColumns,
                  Floats(scratch_) + slot * kHeadColumns * most);
            });
-  return Floats(logits_);
+  return {Floats(logits_), stride};
 }
 
 }  // namespace mpo::generation

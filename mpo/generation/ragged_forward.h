@@ -10,6 +10,7 @@
 #include "mpo/generation/adapter_products.h"
 #include "mpo/generation/forward_pass.h"
 #include "mpo/generation/kernels.h"
+#include "mpo/generation/lanes.h"
 #include "mpo/model/language_model.h"
 #include "mpo/model/lora.h"
 
@@ -30,7 +31,7 @@ class RaggedForward final : public ForwardPass {
   void SetAdapter(const model::LoraAdapter* adapter) override;
   int Run(const std::vector<InputToken>& tokens, int64_t first_layer = 0,
           int64_t keep = 0) override;
-  const float* Logits(int begin, int count) override;
+  LogitRows Logits(int begin, int count) override;
 
   const AttentionShape& shape() const { return shape_; }
   // Of a page over all layers.
@@ -46,15 +47,15 @@ class RaggedForward final : public ForwardPass {
   struct Block {
     int begin = 0;
     int rows = 0;
-    int lanes = 0;
+    Lanes lanes;
   };
   // What one thread needs for one block.
   struct Scratch {
-    float* packed;    // [max(hidden, q)][lanes]: input of a product.
-    float* wide;      // [max(hidden, qkv, 2 intermediate)][lanes]
-    float* inner;     // [intermediate][lanes]
+    float* packed;    // max(hidden, q) wide lanes: input of a product.
+    float* wide;      // max(hidden, qkv, 2 intermediate)
+    float* inner;     // intermediate
     float* attended;  // [lanes, q]
-    float* thin;      // [adapter width][lanes]: input of an adapter's B.
+    float* thin;      // adapter width: input of an adapter's B.
   };
 
   // Divides a pass of `rows` tokens into blocks and makes room for it.
@@ -62,12 +63,13 @@ class RaggedForward final : public ForwardPass {
   void GrowAngles(int64_t positions);
   int64_t PackedWidth() const;
   int64_t WideWidth() const;
+  int64_t LogitStride() const;
   Scratch ScratchOf(int slot, int lanes) const;
   float* Hidden(const Block& block) const;
   // out = weight input, or out += weight input, in lanes.
-  void Multiply(const float* input, int lanes, const at::Tensor& weight,
+  void Multiply(const float* input, Lanes lanes, const at::Tensor& weight,
                 bool accumulate, float* out) const;
-  void AddAdapter(const ThinProduct& thin, const float* input, int lanes,
+  void AddAdapter(const ThinProduct& thin, const float* input, Lanes lanes,
                   float* low, float* out) const;
   void Norm(const at::Tensor& weight, const Block& block, float* out) const;
   // A layer up to the storing of keys and values, and the rest of it.
@@ -92,7 +94,7 @@ class RaggedForward final : public ForwardPass {
   std::vector<TokenRow> rows_;
   int64_t positions_ = 0;
   int wanted_ = 0;
-  at::Tensor hidden_;   // Blocks of [hidden][lanes].
+  at::Tensor hidden_;   // Blocks of hidden lanes.
   at::Tensor qkv_;      // [rows, qkv]
   at::Tensor normed_;   // [wanted, hidden]
   at::Tensor scratch_;  // Of every slot.

@@ -115,12 +115,11 @@ float* ScoringLoop::TrunkAt(const ScoreRequest& request, int position) const {
 bool ScoringLoop::RunAndLookUp(
     const std::vector<InputToken>& tokens,
     const std::vector<std::vector<Target>>& targets) {
-  const auto look_up = [&](int first, int count, const float* logits) {
+  const auto look_up = [&](int first, int count, LogitRows logits) {
     std::vector<Lookup> lookups;
     for (int i = 0; i < count; ++i) {
       for (const Target& target : targets[first + i]) {
-        lookups.push_back(
-            {.logits = logits + i * config_.vocab_size, .token = target.token});
+        lookups.push_back({.logits = logits.row(i), .token = target.token});
       }
     }
     LogProbRows(config_.vocab_size, lookups.data(),

@@ -2,8 +2,6 @@
 #include "mpo/generation/small_product.h"
 
 #include <algorithm>
-#include <limits>
-#include <vector>
 
 #include "mpo/generation/vector16.h"
 
@@ -17,14 +15,16 @@ constexpr int kChain = 256;
 
 struct Operands {
   const float* x;
-  int64_t stride;         // Floats from one depth of x to the next,
-  int64_t vector_floats;  // and from sixteen lanes to the next sixteen.
+  int lanes;
   int depth;
   const float* weight;
   int columns;
   bool accumulate;
   float* out;
-  int lanes;  // Of out.
+
+  // Floats from one panel to the next.
+  int64_t x_panel() const { return int64_t{depth} * kLanes; }
+  int64_t out_panel() const { return int64_t{columns} * kLanes; }
 };
 
 // `count` products of some columns for some lanes, from these pointers on.
@@ -32,7 +32,7 @@ struct Part {
   int count;
   const float* x;
   const float* weight;
-  const float* next;  // The same of the next columns, to be fetched.
+  const float* next;  // The same of the next columns, to be fetched; or null.
   bool accumulate;
   float* out;
 };
@@ -49,13 +49,13 @@ void Multiply(const Operands& o, const Part& part) {
   Vector sums[kColumns][kVectors] = {};
   for (int begin = 0; begin < part.count; begin += kLanes) {
     // A cache line of each of the next weight rows.
-    for (int j = 0; j < kColumns; ++j)
+    for (int j = 0; j < kColumns && part.next != nullptr; ++j)
       __builtin_prefetch(part.next + j * depth + begin);
     const int end = std::min(part.count, begin + kLanes);
     for (int d = begin; d < end; ++d) {
       Vector in[kVectors];
       for (int v = 0; v < kVectors; ++v)
-        in[v] = Load(part.x + d * o.stride + v * o.vector_floats);
+        in[v] = Load(part.x + d * kLanes + v * o.x_panel());
       for (int j = 0; j < kColumns; ++j) {
         const float w = part.weight[j * depth + d];
         for (int v = 0; v < kVectors; ++v) sums[j][v] += w * in[v];
@@ -65,7 +65,7 @@ void Multiply(const Operands& o, const Part& part) {
   for (int j = 0; j < kColumns; ++j) {
     for (int v = 0; v < kVectors; ++v) {
       StoreSum(part.accumulate, sums[j][v],
-               part.out + j * o.lanes + v * kLanes);
+               part.out + j * kLanes + v * o.out_panel());
     }
   }
 }
@@ -87,15 +87,12 @@ struct Walk {
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
 
-// Panels are worth their making from so many columns on.
-constexpr int kPanelColumns = 12;
-
 inline void Add(float weight, const Vector& in, Half& low, Half& high) {
   low += weight * in.low;
   high += weight * in.high;
 }
 
-// Multiply<1, 6>, for panels and a multiple of 16 products: the sums take 12 of
+// Multiply<1, 6>, for a multiple of 16 products: the sums take 12 of
 // the 16 registers. GCC keeps arrays of sums in memory, and left free it loads
 // so far ahead that sums have to go there, and derives the pointers from each
 // other anew. Hence the names, and the empty statements: a value that passes
@@ -111,7 +108,8 @@ void MultiplySix(const Operands& o, const Part& part) {
   Half a0 = {}, b0 = {}, c0 = {}, d0 = {}, e0 = {}, f0 = {};
   Half a1 = {}, b1 = {}, c1 = {}, d1 = {}, e1 = {}, f1 = {};
   for (int count = part.count; count > 0; count -= kLanes) {
-    for (int j = 0; j < 6; ++j) __builtin_prefetch(next + j * depth + at);
+    for (int j = 0; j < 6 && next != nullptr; ++j)
+      __builtin_prefetch(next + j * depth + at);
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) {
       const Vector in = Load(x + i * kLanes);
@@ -129,19 +127,18 @@ void MultiplySix(const Operands& o, const Part& part) {
     x += kLanes * kLanes;
     asm("" : "+r"(x));
   }
-  const int lanes = o.lanes;
   const bool accumulate = part.accumulate;
   float* const out = part.out;
   StoreSum(accumulate, {a0, a1}, out);
-  StoreSum(accumulate, {b0, b1}, out + lanes);
-  StoreSum(accumulate, {c0, c1}, out + 2 * lanes);
-  StoreSum(accumulate, {d0, d1}, out + 3 * lanes);
-  StoreSum(accumulate, {e0, e1}, out + 4 * lanes);
-  StoreSum(accumulate, {f0, f1}, out + 5 * lanes);
+  StoreSum(accumulate, {b0, b1}, out + kLanes);
+  StoreSum(accumulate, {c0, c1}, out + 2 * kLanes);
+  StoreSum(accumulate, {d0, d1}, out + 3 * kLanes);
+  StoreSum(accumulate, {e0, e1}, out + 4 * kLanes);
+  StoreSum(accumulate, {f0, f1}, out + 5 * kLanes);
 }
 
 Walk WalkFor(const Operands& o) {
-  const bool six = o.stride == kLanes && o.depth % kLanes == 0;
+  const bool six = o.depth % kLanes == 0;
   return {1,
           4,
           {{6, six ? MultiplySix : Multiply<1, 6>},
@@ -151,8 +148,6 @@ Walk WalkFor(const Operands& o) {
 }
 
 #else
-
-constexpr int kPanelColumns = std::numeric_limits<int>::max();
 
 template <int kVectors, int kColumns>
 Walk WalkOf() {
@@ -185,17 +180,20 @@ void RunTiles(const Operands& o, const Walk& walk, const Tile& tile,
               int64_t column, int begin, int end) {
   for (int v = 0; v < o.lanes / kLanes; v += walk.vectors) {
     for (int first = 0; first < o.depth; first += kChain) {
-      const float* x = o.x + v * o.vector_floats + first * o.stride;
+      const float* x = o.x + v * o.x_panel() + first * kLanes;
       for (int t = begin; t < end; ++t) {
         const int64_t at = column + int64_t{t} * tile.columns;
         const int64_t next =
             std::min<int64_t>(at + tile.columns, o.columns - tile.columns);
-        tile.multiply(o, {.count = std::min(kChain, o.depth - first),
-                          .x = x,
-                          .weight = o.weight + at * o.depth + first,
-                          .next = o.weight + next * o.depth + first,
-                          .accumulate = o.accumulate || first > 0,
-                          .out = o.out + at * o.lanes + v * kLanes});
+        // Further lanes find the weights in the core's caches.
+        const bool fetch = v == 0;
+        tile.multiply(
+            o, {.count = std::min(kChain, o.depth - first),
+                .x = x,
+                .weight = o.weight + at * o.depth + first,
+                .next = fetch ? o.weight + next * o.depth + first : nullptr,
+                .accumulate = o.accumulate || first > 0,
+                .out = o.out + v * o.out_panel() + at * kLanes});
       }
     }
   }
@@ -224,22 +222,6 @@ void Run(const Operands& o, int threads) {
   }
 }
 
-// x as panels of sixteen lanes, [lanes / 16][depth][16]: what a tile reads of
-// it then fills the core's first cache evenly.
-const float* Panels(const float* x, int lanes, int depth, int threads) {
-  thread_local std::vector<Vector> panels;
-  const int vectors = lanes / kLanes;
-  if (panels.size() < static_cast<size_t>(vectors) * depth)
-    panels.resize(static_cast<size_t>(vectors) * depth);
-  Vector* const out = panels.data();
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int d = 0; d < depth; ++d) {
-    for (int v = 0; v < vectors; ++v)
-      out[int64_t{v} * depth + d] = Load(x + int64_t{d} * lanes + v * kLanes);
-  }
-  return reinterpret_cast<const float*>(out);
-}
-
 }  // namespace
 
 int SmallProductLanes() {
@@ -252,13 +234,7 @@ int SmallProductLanes() {
 
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads) {
-  Operands o{x, lanes, kLanes, depth, weight, columns, accumulate, out, lanes};
-  if (columns >= kPanelColumns && lanes > kLanes) {
-    o.x = Panels(x, lanes, depth, threads);
-    o.stride = kLanes;
-    o.vector_floats = int64_t{depth} * kLanes;
-  }
-  Run(o, threads);
+  Run({x, lanes, depth, weight, columns, accumulate, out}, threads);
 }
 
 }  // namespace mpo::generation

@@ -17,9 +17,10 @@ namespace mpo::generation {
 // no advantage.
 int SmallProductLanes();
 
-// out[j][i] (+)= sum over d of weight[j][d] * x[d][i]; x is [depth][lanes],
-// weight [columns, depth], out [columns][lanes], x and out aligned to 64 bytes.
-// Needs lanes = 16, 32, 48 or 64, at most SmallProductLanes().
+// out (+)= weight x, for `lanes` in panels of sixteen: x [lanes /
+// 16][depth][16] and out [lanes / 16][columns][16], aligned to 64 bytes, weight
+// [columns, depth]. Needs lanes = 16, 32, 48 or 64, at most
+// SmallProductLanes().
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads);
 

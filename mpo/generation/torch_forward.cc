@@ -304,13 +304,13 @@ int TorchForward::Run(const std::vector<InputToken>& tokens,
   return static_cast<int>(wanted.size());
 }
 
-const float* TorchForward::Logits(int begin, int count) {
+LogitRows TorchForward::Logits(int begin, int count) {
   at::NoGradGuard no_grad;
   logits_ = Project(normed_.narrow(0, begin, count), model_->head(), {},
                     head_adapter_)
                 .to(at::kCPU, at::kFloat)
                 .contiguous();
-  return logits_.const_data_ptr<float>();
+  return {logits_.const_data_ptr<float>(), logits_.size(1)};
 }
 
 }  // namespace mpo::generation

@@ -26,7 +26,7 @@ class TorchForward final : public ForwardPass {
   void SetAdapter(const model::LoraAdapter* adapter) override;
   int Run(const std::vector<InputToken>& tokens, int64_t first_layer,
           int64_t keep) override;
-  const float* Logits(int begin, int count) override;
+  LogitRows Logits(int begin, int count) override;
 
   int64_t page_floats() const override { return 16; }
   uint64_t page_bytes() const override;
