@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -10,12 +13,14 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/generated_lines.h"
 #include "cli/input_output.h"
 #include "cli/option_checks.h"
 #include "cli/prompt_lines.h"
+#include "cli/sample_text.h"
 #include "mpo/base/clock.h"
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
@@ -26,7 +31,6 @@
 #include "mpo/model/placement.h"
 #include "mpo/tensor/threads.h"
 #include "mpo/text/chat_template.h"
-#include "mpo/text/stop_strings.h"
 #include "mpo/text/tokenizer.h"
 
 namespace mpo::cli {
@@ -48,6 +52,8 @@ struct GenerateOptions {
   int kv_cache_mib = 0;
   bool logprobs = false;
   bool no_default_system = false;
+  bool chat = false;
+  std::string system;
   std::string chat_family;
   std::string dtype = "float32";
   std::string device = "cpu";
@@ -94,54 +100,32 @@ absl::StatusOr<std::vector<generation::GenerationRequest>> Requests(
   return requests;
 }
 
-// Ends a sample at a stop string and holds its text up to there.
-class StopWatch {
- public:
-  StopWatch(const text::Tokenizer& tokenizer, std::vector<std::string> stops)
-      : decoder_(tokenizer), stops_(std::move(stops)) {}
-
-  bool OnToken(const generation::GenerationResult& result) {
-    const auto piece = decoder_.Push(result.tokens.back());
-    if (piece.ok()) text_ += stops_.Push(*piece);
-    return piece.ok() && !stops_.found();
-  }
-  std::string Finish() {
-    text_ += stops_.Push(decoder_.Finish());
-    return text_ + stops_.Finish();
-  }
-
- private:
-  text::IncrementalDecoder decoder_;
-  text::StopStrings stops_;
-  std::string text_;
-};
-
-using StopWatches = std::vector<std::shared_ptr<StopWatch>>;
+using Texts = std::vector<std::shared_ptr<SampleText>>;
 
 // One a request; none without stop strings.
-StopWatches WatchStops(const GenerateOptions& options,
-                       const text::Tokenizer& tokenizer,
-                       std::vector<generation::GenerationRequest>& requests) {
-  StopWatches watches;
-  if (options.stop.empty()) return watches;
+Texts WatchStops(const GenerateOptions& options,
+                 const text::Tokenizer& tokenizer,
+                 std::vector<generation::GenerationRequest>& requests) {
+  Texts texts;
+  if (options.stop.empty()) return texts;
   for (generation::GenerationRequest& request : requests) {
-    auto watch = std::make_shared<StopWatch>(tokenizer, options.stop);
-    request.on_token = [watch](const generation::GenerationResult& result) {
-      return watch->OnToken(result);
+    auto text = std::make_shared<SampleText>(tokenizer, options.stop);
+    request.on_token = [text](const generation::GenerationResult& result) {
+      return text->OnToken(result);
     };
-    watches.push_back(std::move(watch));
+    texts.push_back(std::move(text));
   }
-  return watches;
+  return texts;
 }
 
 absl::Status WriteResults(
     const GenerateOptions& options, const text::Tokenizer& tokenizer,
-    const StopWatches& watches,
+    const Texts& texts,
     const std::vector<generation::GenerationResult>& results) {
   std::string lines;
   for (size_t i = 0; i < results.size(); ++i) {
     std::optional<std::string> text;
-    if (!watches.empty()) text = watches[i]->Finish();
+    if (!texts.empty()) text = texts[i]->Finish();
     lines += GeneratedLine(results[i], tokenizer, text, options.logprobs);
   }
   return WriteOutput(options.output, lines);
@@ -183,31 +167,26 @@ void PrintSummary(const GenerateOptions& options, int64_t prompt_tokens,
   }
 }
 
-absl::Status Generate(GenerateOptions options) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  tensor::SetThreads(options.threads > 0 ? options.threads : cores);
-  if (options.greedy) options.sampling.temperature = 0;
-  MPO_RETURN_IF_ERROR(generation::Validate(options.sampling));
+// A model ready to answer.
+struct Loaded {
+  std::shared_ptr<model::LoraAdapter> adapter;
+  std::unique_ptr<generation::Engine> engine;
+};
+
+absl::StatusOr<Loaded> Load(const GenerateOptions& options,
+                            const text::Tokenizer& tokenizer,
+                            const model::ModelConfig& config) {
   MPO_ASSIGN_OR_RETURN(const model::LoadOptions placement,
                        model::ParsePlacement(options.dtype, options.device));
-  MPO_RETURN_IF_ERROR(CheckOutput(options.output));
-  const absl::Time load_began = Clock::Real().Steady();
-  MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
-                       text::Tokenizer::Load(options.model));
-  MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
-                       model::LoadModelConfig(options.model));
-  // Before the weights: a bad file is told at once.
-  MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer));
-  const StopWatches watches = WatchStops(options, tokenizer, requests);
   MPO_ASSIGN_OR_RETURN(const auto model,
                        model::LanguageModel::Load(options.model, placement));
-  std::shared_ptr<model::LoraAdapter> adapter;
+  Loaded loaded;
   if (!options.adapter.empty()) {
-    MPO_ASSIGN_OR_RETURN(adapter,
+    MPO_ASSIGN_OR_RETURN(loaded.adapter,
                          model::LoraAdapter::Load(options.adapter, config));
-    if (adapter->config().dropout > 0) {
+    if (loaded.adapter->config().dropout > 0) {
       std::cerr << "note: " << options.adapter << " has lora_dropout "
-                << adapter->config().dropout
+                << loaded.adapter->config().dropout
                 << "; generation does not apply it\n";
     }
   }
@@ -217,22 +196,76 @@ absl::Status Generate(GenerateOptions options) {
           uint64_t{1024} * 1024 * static_cast<uint64_t>(options.kv_cache_mib)};
   engine_options.stop_tokens = tokenizer.eos_ids();
   if (options.ignore_eos) engine_options.stop_tokens->clear();
-  MPO_ASSIGN_OR_RETURN(const auto engine,
+  MPO_ASSIGN_OR_RETURN(loaded.engine,
                        generation::Engine::Create(model, engine_options));
+  return loaded;
+}
+
+// What can be told before anything is loaded.
+absl::Status Prepare(GenerateOptions& options) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  tensor::SetThreads(options.threads > 0 ? options.threads : cores);
+  if (options.greedy) options.sampling.temperature = 0;
+  MPO_RETURN_IF_ERROR(generation::Validate(options.sampling));
+  return model::ParsePlacement(options.dtype, options.device).status();
+}
+
+absl::Status Generate(GenerateOptions options) {
+  MPO_RETURN_IF_ERROR(Prepare(options));
+  MPO_RETURN_IF_ERROR(CheckOutput(options.output));
+  const absl::Time load_began = Clock::Real().Steady();
+  MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
+                       text::Tokenizer::Load(options.model));
+  MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
+                       model::LoadModelConfig(options.model));
+  // Before the weights: a bad file is told at once.
+  MPO_ASSIGN_OR_RETURN(auto requests, Requests(options, tokenizer));
+  const Texts texts = WatchStops(options, tokenizer, requests);
+  MPO_ASSIGN_OR_RETURN(const Loaded loaded, Load(options, tokenizer, config));
   const double load_seconds = Seconds(load_began);
 
   const absl::Time began = Clock::Real().Steady();
-  MPO_ASSIGN_OR_RETURN(
-      const auto results,
-      engine->Generate(requests, options.sampling, adapter.get()));
+  MPO_ASSIGN_OR_RETURN(const auto results,
+                       loaded.engine->Generate(requests, options.sampling,
+                                               loaded.adapter.get()));
   const double seconds = Seconds(began);
   int64_t prompt_tokens = 0;
   for (const generation::GenerationRequest& request : requests)
     prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
-  MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, watches, results));
-  PrintSummary(options, prompt_tokens, engine->statistics(), seconds,
+  MPO_RETURN_IF_ERROR(WriteResults(options, tokenizer, texts, results));
+  PrintSummary(options, prompt_tokens, loaded.engine->statistics(), seconds,
                load_seconds);
   return FailureOf(results, options.output);
+}
+
+std::atomic<bool> interrupted = false;
+
+absl::Status RunChat(GenerateOptions options) {
+  MPO_RETURN_IF_ERROR(Prepare(options));
+  MPO_ASSIGN_OR_RETURN(
+      const auto chat,
+      text::ChatTemplate::Load(options.model, options.chat_family));
+  MPO_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer,
+                       text::Tokenizer::Load(options.model));
+  MPO_ASSIGN_OR_RETURN(const model::ModelConfig config,
+                       model::LoadModelConfig(options.model));
+  MPO_ASSIGN_OR_RETURN(const Loaded loaded, Load(options, tokenizer, config));
+  const bool interactive = isatty(STDIN_FILENO) != 0;
+  if (interactive) {
+    // No SA_RESTART: at the prompt the read ends, and so does the command.
+    struct sigaction action {};
+    action.sa_handler = [](int) { interrupted = true; };
+    sigaction(SIGINT, &action, nullptr);
+  }
+  Chat session(*loaded.engine, loaded.adapter.get(), tokenizer, chat,
+               {.sampling = options.sampling,
+                .seed = options.seed,
+                .stops = options.stop,
+                .system = options.system,
+                .default_system_prompt = !options.no_default_system,
+                .interactive = interactive});
+  return session.Run(std::cin, std::cout,
+                     [] { return interrupted.exchange(false); });
 }
 
 }  // namespace
@@ -244,15 +277,22 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--model", options->model, "Hugging Face directory")
       ->required();
   command->add_option("--adapter", options->adapter, "PEFT LoRA directory");
-  command
-      ->add_option("--prompts", options->prompts,
-                   "JSON lines: id and one of prompt, messages, tokens; - = "
-                   "standard input")
-      ->required();
-  command
-      ->add_option("--output", options->output,
-                   "JSON lines written here; - = standard output")
-      ->required();
+  CLI::Option* prompts = command->add_option(
+      "--prompts", options->prompts,
+      "JSON lines: id and one of prompt, messages, tokens; - = standard input");
+  CLI::Option* output =
+      command->add_option("--output", options->output,
+                          "JSON lines written here; - = standard output");
+  prompts->needs(output);
+  output->needs(prompts);
+  CLI::Option* chat =
+      command
+          ->add_flag("--chat", options->chat,
+                     "Converse: a line of standard input is a turn")
+          ->excludes(prompts)
+          ->excludes(output);
+  command->add_option("--system", options->system, "System turn of the chat")
+      ->needs(chat);
   CLI::Option* greedy =
       command->add_flag("--greedy", options->greedy, "Same as --temperature 0");
   command
@@ -300,9 +340,11 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
                    "Bound of the key-value cache; 0 = none")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 24));
-  command->add_flag("--logprobs", options->logprobs,
-                    "Write the log-probs of each token, as sampled and of the "
-                    "model's own distribution");
+  command
+      ->add_flag("--logprobs", options->logprobs,
+                 "Write the log-probs of each token, as sampled and of the "
+                 "model's own distribution")
+      ->excludes(chat);
   command->add_flag("--no-default-system", options->no_default_system,
                     "Render messages without the model's own system turn, as "
                     "training does");
@@ -319,11 +361,17 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
   command->add_option("--threads", options->threads, "0 = all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
-  command->add_flag("--json", options->json,
-                    "Summary as JSON, on standard output unless the "
-                    "lines are there");
+  command
+      ->add_flag("--json", options->json,
+                 "Summary as JSON, on standard output unless the "
+                 "lines are there")
+      ->excludes(chat);
   command->callback([options, &action] {
-    action = [options] { return Report(Generate(*options)); };
+    if (!options->chat && options->prompts.empty())
+      throw CLI::RequiredError("--prompts and --output, or --chat");
+    action = [options] {
+      return Report(options->chat ? RunChat(*options) : Generate(*options));
+    };
   });
 }
 
