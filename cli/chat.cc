@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "cli/sample_text.h"
@@ -28,19 +27,30 @@ void Chat::Forget() {
     messages_.push_back({.role = "system", .content = options_.system});
 }
 
+absl::StatusOr<std::vector<int32_t>> Chat::Prompt(
+    const std::vector<ChatMessage>& messages) const {
+  auto tokens = [&]() -> absl::StatusOr<std::vector<int32_t>> {
+    MPO_ASSIGN_OR_RETURN(
+        const std::string rendered,
+        chat_.Render(messages, {.default_system_prompt =
+                                    options_.default_system_prompt}));
+    return tokenizer_.Encode(rendered);
+  }();
+  if (tokens.ok()) return tokens;
+  return absl::Status(tokens.status().code(),
+                      absl::StrCat("turn ", answers_ + 1, ": ",
+                                   std::string(tokens.status().message())));
+}
+
 absl::Status Chat::Answer(const std::string& line, std::ostream& out,
                           const std::function<bool()>& interrupted) {
   std::vector<ChatMessage> messages = messages_;
   messages.push_back({.role = "user", .content = line});
-  MPO_ASSIGN_OR_RETURN(
-      const std::string rendered,
-      chat_.Render(messages,
-                   {.default_system_prompt = options_.default_system_prompt}));
   generation::GenerationRequest request{
       .id = absl::StrCat("turn ", answers_ + 1),
       .prompt_tokens = {},
       .seed = options_.seed + answers_};
-  MPO_ASSIGN_OR_RETURN(request.prompt_tokens, tokenizer_.Encode(rendered));
+  MPO_ASSIGN_OR_RETURN(request.prompt_tokens, Prompt(messages));
   SampleText text(tokenizer_, options_.stops);
   size_t written = 0;
   auto write = [&] {
@@ -50,8 +60,10 @@ absl::Status Chat::Answer(const std::string& line, std::ostream& out,
   request.on_token = [&](const generation::GenerationResult& result) {
     const bool go_on = text.OnToken(result);
     write();
-    return go_on && !interrupted();
+    const bool cut = interrupted();
+    return go_on && !cut;
   };
+  interrupted();  // What came before is no wish to cut this answer.
   MPO_ASSIGN_OR_RETURN(
       const auto results,
       engine_.Generate({std::move(request)}, options_.sampling, adapter_));
@@ -74,7 +86,7 @@ absl::Status Chat::Run(std::istream& in, std::ostream& out,
   };
   if (options_.interactive) {
     out << "/new forgets the conversation; /quit or Ctrl-D ends; Ctrl-C cuts "
-           "an answer\n";
+           "an answer, or ends\n";
   }
   while (next()) {
     const absl::string_view word = absl::StripAsciiWhitespace(line);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "mpo/generation/engine.h"
 #include "mpo/model/lora.h"
 #include "mpo/text/chat_template.h"
@@ -38,16 +39,20 @@ class Chat {
 
   // Takes each line of `in` that is not blank as a user's turn and writes the
   // answer to `out` as it is generated, until `in` ends. "/new" forgets the
-  // turns, "/quit" ends. `interrupted` is asked after every token; true cuts
-  // the answer there. Errors as Engine::Generate and of a failed sample
-  // (INVALID_ARGUMENT: the conversation no longer fits the context); they name
-  // the turn.
+  // turns, "/quit" ends. `interrupted` tells whether somebody asked to cut the
+  // answer since it was last called; it is called after every token. Errors as
+  // ChatTemplate::Render, Tokenizer::Encode, Engine::Generate and of a failed
+  // sample (INVALID_ARGUMENT: the conversation no longer fits the context);
+  // those of a turn name it.
   absl::Status Run(std::istream& in, std::ostream& out,
                    const std::function<bool()>& interrupted);
 
  private:
   absl::Status Answer(const std::string& line, std::ostream& out,
                       const std::function<bool()>& interrupted);
+  // Of the conversation, with the model's turn opened.
+  absl::StatusOr<std::vector<int32_t>> Prompt(
+      const std::vector<ChatMessage>& messages) const;
   void Forget();
 
   generation::Engine& engine_;

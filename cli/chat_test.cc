@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "mpo/model/language_model.h"
@@ -109,6 +110,17 @@ TEST_CASE("an interrupted answer is cut after its token and is kept", "[cli]") {
   REQUIRE(f.Run("Hello\n", output, /*interrupt=*/true).ok());
   f.options.sampling.max_new_tokens = 1;
   CHECK(output == f.Expected({{"user", "Hello"}}, 0) + "\n");
+}
+
+TEST_CASE("an interruption between answers does not cut the next", "[cli]") {
+  Fixture f;
+  Chat session(*f.engine, nullptr, *f.tokenizer, *f.chat, f.options);
+  std::istringstream in("Hello\n");
+  std::ostringstream out;
+  bool pending = true;  // From before the answer.
+  REQUIRE(
+      session.Run(in, out, [&] { return std::exchange(pending, false); }).ok());
+  CHECK(out.str() == f.Expected({{"user", "Hello"}}, 0) + "\n");
 }
 
 TEST_CASE("a conversation longer than the context is told, and can go on anew",
