@@ -33,12 +33,6 @@ constexpr int64_t kCachedWidth = 2048;
 // Columns of the head that one task computes.
 constexpr int64_t kHeadColumns = 192;
 
-// As SmallProduct wants them, else for the general product.
-Lanes LanesOf(int rows) {
-  const int lanes = static_cast<int>(LanesFor(rows));
-  return {lanes, lanes <= SmallProductLanes() ? kLanesPerVector : lanes};
-}
-
 }  // namespace
 
 RaggedForward::RaggedForward(std::shared_ptr<const model::LanguageModel> model)

@@ -232,6 +232,11 @@ int SmallProductLanes() {
 #endif
 }
 
+Lanes LanesOf(int rows) {
+  const int lanes = static_cast<int>(LanesFor(rows));
+  return {lanes, lanes <= SmallProductLanes() ? kLanesPerVector : lanes};
+}
+
 void SmallProduct(const float* x, int lanes, int depth, const float* weight,
                   int columns, bool accumulate, float* out, int threads) {
   Run({x, lanes, depth, weight, columns, accumulate, out}, threads);

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "mpo/generation/lanes.h"
+
 namespace mpo::generation {
 
 // Products of few tokens with a large weight matrix, as decoding has them, on
@@ -16,6 +18,10 @@ namespace mpo::generation {
 // Most lanes SmallProduct takes; 0 where this build's instruction set gives it
 // no advantage.
 int SmallProductLanes();
+
+// Lanes for `rows` tokens as SmallProduct wants them or, where it does not take
+// so many, as the general product does.
+Lanes LanesOf(int rows);
 
 // out (+)= weight x, for `lanes` in panels of sixteen: x [lanes /
 // 16][depth][16] and out [lanes / 16][columns][16], aligned to 64 bytes, weight
