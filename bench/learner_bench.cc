@@ -24,6 +24,7 @@
 #include "mpo/base/status_macros.h"
 #include "mpo/generation/engine.h"
 #include "mpo/tensor/counter_random.h"
+#include "mpo/tensor/memory.h"
 #include "mpo/tensor/products.h"
 #include "mpo/tensor/threads.h"
 #include "nlohmann/json.hpp"
@@ -273,6 +274,7 @@ absl::StatusOr<Json> Answer(Bench& bench, const std::string& command) {
 }
 
 absl::Status Run(const Options& options) {
+  tensor::KeepMemory();  // As the learner does.
   tensor::SetThreads(options.threads);
   MPO_ASSIGN_OR_RETURN(Bench bench, Load(options));
   return mpo::bench::ServeCommands(

@@ -8,6 +8,7 @@
 #include "cli/exit_code.h"
 #include "cli/train_config.h"
 #include "mpo/base/status_macros.h"
+#include "mpo/tensor/memory.h"
 #include "services/policy_learner/replay.h"
 
 namespace mpo::cli {
@@ -59,6 +60,7 @@ void Show(const policy_learner::ReplayedStep& step, bool json) {
 }
 
 absl::Status Run(const ReplayFlags& flags) {
+  tensor::KeepMemory();
   MPO_ASSIGN_OR_RETURN(const TrainConfig train,
                        LoadTrainConfig(flags.config, flags.overrides));
   const policy_learner::ReplayOptions options{.config = train.config,

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mpo/model/apart.h"
+#include "mpo/model/batch_parts.h"
 #include "mpo/model/fused_ops.h"
 #include "mpo/model/recomputed.h"
 #include "mpo/tensor/torch_errors.h"
@@ -173,6 +175,61 @@ at::Tensor RunLayer(const LanguageModel& model, const LoraAdapter* adapter,
       input, TrainedIn(model, adapter, index));
 }
 
+// Of the parts of a batch together, in floats.
+constexpr int64_t kMostGradients = int64_t{1} << 26;
+
+struct LayerRange {
+  int64_t begin, end;
+};
+
+// Layers one after the other; of the last only the tokens `wanted`, where
+// defined.
+at::Tensor RunTogether(const LanguageModel& model, const LoraAdapter* adapter,
+                       const at::Tensor& hidden, const SequenceBatch& batch,
+                       LayerRange layers, const at::Tensor& wanted,
+                       Activations activations) {
+  const Rotary rotary = MakeRotary(model.config(), batch);
+  at::Tensor x = hidden;
+  for (int64_t i = layers.begin; i < layers.end; ++i) {
+    x = RunLayer(model, adapter, i, x, batch, rotary,
+                 i + 1 < layers.end ? at::Tensor() : wanted, activations);
+  }
+  return x;
+}
+
+at::Tensor RunLayers(const LanguageModel& model, const LoraAdapter* adapter,
+                     const at::Tensor& hidden, const SequenceBatch& batch,
+                     LayerRange layers, const at::Tensor& wanted,
+                     Activations activations) {
+  std::vector<at::Tensor> trained;
+  for (int64_t i = layers.begin; i < layers.end; ++i) {
+    for (at::Tensor& x : TrainedIn(model, adapter, i))
+      trained.push_back(std::move(x));
+  }
+  // Every part has gradients of its own.
+  int64_t gradients = 0;
+  for (const at::Tensor& x : trained) gradients += x.numel();
+  const bool together = at::GradMode::is_enabled() &&
+                        (adapter == nullptr ||
+                         gradients * at::get_num_threads() > kMostGradients);
+  const std::vector<int64_t> begins =
+      together ? std::vector<int64_t>() : ThreadParts(hidden, wanted);
+  if (begins.empty()) {
+    return RunTogether(model, adapter, hidden, batch, layers, wanted,
+                       activations);
+  }
+  std::vector<BatchPart> parts;
+  for (size_t i = 0; i + 1 < begins.size(); ++i)
+    parts.push_back(TakePart(batch, wanted, begins[i], begins[i + 1]));
+  return RunApart(
+      [&model, adapter, layers, activations, parts](size_t i,
+                                                    const at::Tensor& input) {
+        return RunTogether(model, adapter, input, parts[i].batch, layers,
+                           parts[i].wanted, activations);
+      },
+      begins, hidden, trained);
+}
+
 // rope_theta, or what dynamic NTK makes of it.
 float RotaryBase(const ModelConfig& config, int64_t length) {
   const auto base = static_cast<float>(config.rope_theta);
@@ -299,23 +356,18 @@ at::Tensor ForwardLayers(const LanguageModel& model, const LoraAdapter* adapter,
                          const at::Tensor& hidden, const SequenceBatch& batch,
                          int64_t first_layer, int64_t last_layer,
                          Activations activations) {
-  const Rotary rotary = MakeRotary(model.config(), batch);
-  at::Tensor x = hidden;
-  for (int64_t i = first_layer; i < last_layer; ++i)
-    x = RunLayer(model, adapter, i, x, batch, rotary, {}, activations);
-  return x;
+  return RunLayers(model, adapter, hidden, batch, {first_layer, last_layer}, {},
+                   activations);
 }
 
 at::Tensor ForwardLayersAt(const LanguageModel& model,
                            const LoraAdapter* adapter, const at::Tensor& hidden,
                            const SequenceBatch& batch, int64_t first_layer,
                            const at::Tensor& index, Activations activations) {
-  const int64_t last = model.config().layers - 1;
-  if (first_layer > last) return hidden.flatten(0, 1).index_select(0, index);
-  return RunLayer(model, adapter, last,
-                  ForwardLayers(model, adapter, hidden, batch, first_layer,
-                                last, activations),
-                  batch, MakeRotary(model.config(), batch), index, activations);
+  const int64_t layers = model.config().layers;
+  if (first_layer >= layers) return hidden.flatten(0, 1).index_select(0, index);
+  return RunLayers(model, adapter, hidden, batch, {first_layer, layers}, index,
+                   activations);
 }
 
 at::Tensor FinalNorm(const LanguageModel& model, const at::Tensor& hidden) {

@@ -22,6 +22,54 @@ void ForRows(int64_t rows, int64_t width, int threads, Body body) {
   for (int64_t row = 0; row < rows; ++row) body(row);
 }
 
+// Rows that LowRankLoop takes for every load of b, and rows of b.
+constexpr int kRows = 4;
+constexpr int kDepth = 4;
+
+// out[i][j] (+)= sum over k of factors[i][k] * b[k][j] for j in [begin, end).
+// Where nothing is added `out` is not read: its pages may be fresh ones.
+template <int kCount, bool kAdd>
+void AddProducts(const float (&factors)[kRows][kDepth],
+                 const float* const (&b)[kDepth], int64_t begin, int64_t end,
+                 float* out, int64_t stride) {
+#pragma omp simd
+  for (int64_t j = begin; j < end; ++j) {
+    const float b0 = b[0][j], b1 = b[1][j], b2 = b[2][j], b3 = b[3][j];
+    for (int i = 0; i < kCount; ++i) {
+      const float* f = factors[i];
+      float sum = f[0] * b0 + f[1] * b1 + f[2] * b2 + f[3] * b3;
+      if constexpr (kAdd) sum += out[i * stride + j];
+      out[i * stride + j] = sum;
+    }
+  }
+}
+
+// LowRankLoop of kCount rows. Columns by the block, so that those of `out` stay
+// in the first cache.
+template <int kCount>
+void LowRankRows(const float* low, int64_t low_stride, const float* b,
+                 int64_t rank, int64_t width, float scale, float* out,
+                 int64_t out_stride) {
+  constexpr int64_t kColumns = 256;
+  for (int64_t begin = 0; begin < width; begin += kColumns) {
+    const int64_t end = std::min(width, begin + kColumns);
+    for (int64_t r = 0; r < rank; r += kDepth) {
+      float factors[kRows][kDepth] = {};  // 0 beyond the rank.
+      const float* from[kDepth];
+      for (int k = 0; k < kDepth; ++k) {
+        from[k] = b + std::min(r + k, rank - 1) * width;
+        for (int i = 0; i < kCount && r + k < rank; ++i)
+          factors[i][k] = scale * low[i * low_stride + r + k];
+      }
+      if (r == 0) {
+        AddProducts<kCount, false>(factors, from, begin, end, out, out_stride);
+      } else {
+        AddProducts<kCount, true>(factors, from, begin, end, out, out_stride);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void RmsNormLoop(const float* x, const float* weight, float eps, int64_t rows,
@@ -145,6 +193,25 @@ void RotateHeadsBackwardLoop(const HeadsShape& shape, const float* g,
         out[i] = low * c[i] + high * n[i];
         out[i + half] = high * c[i] - low * n[i];
       }
+    }
+  });
+}
+
+void LowRankLoop(const float* low, int64_t low_stride, const float* b,
+                 int64_t rows, int64_t rank, int64_t width, float scale,
+                 float* out, int64_t out_stride, int threads) {
+  const int64_t groups = (rows + kRows - 1) / kRows;
+  ForRows(groups, kRows * width, threads, [=](int64_t group) {
+    const int64_t begin = group * kRows;
+    const int64_t end = std::min(rows, begin + kRows);
+    if (end - begin == kRows) {
+      LowRankRows<kRows>(low + begin * low_stride, low_stride, b, rank, width,
+                         scale, out + begin * out_stride, out_stride);
+      return;
+    }
+    for (int64_t row = begin; row < end; ++row) {
+      LowRankRows<1>(low + row * low_stride, low_stride, b, rank, width, scale,
+                     out + row * out_stride, out_stride);
     }
   });
 }

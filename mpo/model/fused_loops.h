@@ -42,4 +42,12 @@ void RotateHeadsBackwardLoop(const HeadsShape& shape, const float* g,
                              const float* cos, const float* sin, float* dx,
                              int threads);
 
+// out = scale * low b for a `low` of few columns: low [rows, rank], b [rank,
+// width], out [rows, width], where rows of low and out begin `low_stride` and
+// `out_stride` floats apart. rank >= 1. A general product would write zeros
+// first and read them again.
+void LowRankLoop(const float* low, int64_t low_stride, const float* b,
+                 int64_t rows, int64_t rank, int64_t width, float scale,
+                 float* out, int64_t out_stride, int threads);
+
 }  // namespace mpo::model

@@ -91,28 +91,31 @@ class AdaptedLinearFunction
     const at::Tensor x = input.reshape({-1, input.size(-1)});
     at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
     const at::Tensor a = stacked.value_or(at::Tensor());
-    if (bias.has_value()) {
-      y.copy_(*bias);
-      MultiplyInto(y, x, weight.t(), 1, 1);
-    } else {
-      MultiplyInto(y, x, weight.t());
-    }
     at::Tensor low;
-    if (a.defined()) {
-      low = Multiply(x.to(a.scalar_type()), a.t());
-      int64_t column = 0;
-      for (size_t i = 0; i < bs.size(); ++i) {
-        const int64_t rank = bs[i].size(1);
-        at::Tensor part = y.narrow(1, begins[i], bs[i].size(0));
-        const at::Tensor mine = low.narrow(1, column, rank);
-        if (part.scalar_type() == mine.scalar_type()) {
-          MultiplyInto(part, mine, bs[i].t(), scale, 1);
+    if (a.defined()) low = Multiply(x.to(a.scalar_type()), a.t());
+    // Adding the large product to the small ones saves a pass over y.
+    const bool first = a.defined() && !bias.has_value() &&
+                       Cover(bs, begins, y.size(1)) &&
+                       y.scalar_type() == a.scalar_type();
+    if (bias.has_value()) y.copy_(*bias);
+    if (!first) MultiplyInto(y, x, weight.t(), 1, bias.has_value() ? 1 : 0);
+    int64_t column = 0;
+    for (size_t i = 0; i < bs.size(); ++i) {
+      const int64_t rank = bs[i].size(1);
+      at::Tensor part = y.narrow(1, begins[i], bs[i].size(0));
+      const at::Tensor mine = low.narrow(1, column, rank);
+      if (part.scalar_type() == mine.scalar_type()) {
+        if (first) {
+          WriteLowRank(part, mine, bs[i].t(), scale);
         } else {
-          part.add_(Multiply(mine, bs[i].t()), scale);
+          MultiplyInto(part, mine, bs[i].t(), scale, 1);
         }
-        column += rank;
+      } else {
+        part.add_(Multiply(mine, bs[i].t()), scale);
       }
+      column += rank;
     }
+    if (first) MultiplyInto(y, x, weight.t(), 1, 1);
     variable_list saved = {x, weight, low, a};
     saved.insert(saved.end(), bs.begin(), bs.end());
     ctx->save_for_backward(saved);
@@ -136,11 +139,14 @@ class AdaptedLinearFunction
     at::Tensor g_low;
     if (a.defined()) g_low = LowGradients(g, saved, begins, scale, out);
     if (ctx->needs_input_grad(0)) {
-      at::Tensor dx = Multiply(g, weight);
-      if (a.defined() && dx.scalar_type() == a.scalar_type()) {
-        MultiplyInto(dx, g_low, a, 1, 1);
-      } else if (a.defined()) {
-        dx.add_(Multiply(g_low, a));
+      at::Tensor dx;
+      if (a.defined() && g.scalar_type() == a.scalar_type()) {
+        dx = at::empty({g.size(0), weight.size(1)}, g.options());
+        WriteLowRank(dx, g_low, a, 1);
+        MultiplyInto(dx, g, weight, 1, 1);
+      } else {
+        dx = Multiply(g, weight);
+        if (a.defined()) dx.add_(Multiply(g_low, a));
       }
       out[0] = dx.view(ctx->saved_data["sizes"].toIntVector());
     }
@@ -151,6 +157,29 @@ class AdaptedLinearFunction
   }
 
  private:
+  // out = scale * low b.
+  static void WriteLowRank(const at::Tensor& out, const at::Tensor& low,
+                           const at::Tensor& b, double scale) {
+    constexpr int64_t kMostRank = 64;  // Beyond, b does not stay in a cache.
+    if (!Fused(out) || low.stride(1) != 1 || out.stride(1) != 1 ||
+        low.size(1) > kMostRank) {
+      return MultiplyInto(out, low, b, scale, 0);
+    }
+    LowRankLoop(In(low), low.stride(0), In(b.contiguous()), low.size(0),
+                low.size(1), b.size(1), static_cast<float>(scale), Out(out),
+                out.stride(0), at::get_num_threads());
+  }
+  // Whether every one of `outputs` has an adapter, in order.
+  static bool Cover(at::TensorList bs, const std::vector<int64_t>& begins,
+                    int64_t outputs) {
+    int64_t covered = 0;
+    for (size_t i = 0; i < bs.size(); ++i) {
+      if (begins[i] != covered) return false;
+      covered += bs[i].size(0);
+    }
+    return covered == outputs;
+  }
+
   // d loss / d (x a^T), [rows, sum of ranks]; the gradients of every b go to
   // `out`.
   static at::Tensor LowGradients(const at::Tensor& g,

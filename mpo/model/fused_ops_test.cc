@@ -4,7 +4,10 @@
 #include <torch/torch.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <functional>
+
+#include "mpo/model/fused_loops.h"
 
 namespace mpo::model {
 namespace {
@@ -157,6 +160,25 @@ TEST_CASE("the fused loops give the same bits for any number of threads",
   for (size_t i = 0; i < one.size(); ++i) {
     INFO(i);
     CHECK(at::equal(one[i], two[i]));
+  }
+}
+
+TEST_CASE("LowRankLoop is a product for any sizes and reads no output",
+          "[model]") {
+  for (const int64_t rows : {0, 1, 4, 7, 64}) {
+    for (const int64_t rank : {1, 4, 5, 16}) {
+      for (const int64_t width : {1, 37, 600}) {
+        const at::Tensor low = Values({rows, rank + 3}, 0.2, false);
+        const at::Tensor b = Values({rank, width}, 0.4, false);
+        const at::Tensor out = at::full({rows, width + 2}, NAN);
+        LowRankLoop(low.const_data_ptr<float>(), rank + 3,
+                    b.const_data_ptr<float>(), rows, rank, width, 0.5F,
+                    out.mutable_data_ptr<float>(), width + 2, 2);
+        CHECK(at::allclose(out.narrow(1, 0, width),
+                           low.narrow(1, 0, rank).mm(b) * 0.5, 1e-5, 1e-5));
+        CHECK(out.narrow(1, width, 2).isnan().all().item<bool>());
+      }
+    }
   }
 }
 

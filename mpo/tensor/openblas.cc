@@ -20,6 +20,8 @@ constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
 // Below these a part is not worth a thread.
 constexpr int64_t kLeastWork = 1 << 18;  // Multiplications.
 constexpr int64_t kLeastRows = 128;
+// Times as many columns as rows from which on columns are split in any case.
+constexpr int64_t kMostWider = 16;
 
 bool OnAmd() {
 #if defined(__x86_64__)
@@ -78,7 +80,8 @@ void OpenBlas::Run(const Sgemm& p, int threads) const {
   const auto parts = static_cast<int>(
       std::clamp<int64_t>(work / kLeastWork, 1, std::max(1, threads)));
   // Every part packs what it does not split.
-  const bool by_rows = p.m >= p.n || p.m >= parts * kLeastRows;
+  const bool by_rows =
+      p.m >= p.n || (p.m >= parts * kLeastRows && p.n < kMostWider * p.m);
   const int64_t length = by_rows ? p.m : p.n;
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
   for (int i = 0; i < parts; ++i) {

@@ -60,7 +60,7 @@ bool RunOpenBlas(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b,
                 .beta = static_cast<float>(beta),
                 .c = c.mutable_data_ptr<float>(),
                 .ldc = of_c.distance},
-               at::get_num_threads());
+               at::in_parallel_region() ? 1 : at::get_num_threads());
   return true;
 }
 

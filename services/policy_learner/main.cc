@@ -4,9 +4,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "mpo/app/run_main.h"
+#include "mpo/tensor/memory.h"
 #include "services/policy_learner/learner_process.h"
 
 int main(int argc, char** argv) {
+  mpo::tensor::KeepMemory();
   std::string rank = "0", group;
   return mpo::app::RunMain(
       argc, argv, "policy_learner",

@@ -138,6 +138,57 @@ TEST_CASE("One epoch on fresh weights has ratios of 1", "[learner]") {
   }
 }
 
+// Log-probs of a response under a model, by its own pass.
+at::Tensor ResponseLogProbs(const model::LanguageModel& model,
+                            const Rollout& r) {
+  std::vector<int32_t> tokens = r.prompt_tokens;
+  tokens.insert(tokens.end(), r.response_tokens.begin(),
+                r.response_tokens.end());
+  tokens.pop_back();
+  const auto batch = model::PadSequences({tokens});
+  const at::Tensor all =
+      at::log_softmax(model::Forward(model, nullptr, *batch)[0] / r.temperature,
+                      1)
+          .narrow(0, static_cast<int64_t>(r.prompt_tokens.size()) - 1,
+                  static_cast<int64_t>(r.response_tokens.size()));
+  const std::vector<int64_t> targets(r.response_tokens.begin(),
+                                     r.response_tokens.end());
+  return all.gather(1, torch::tensor(targets).unsqueeze(1)).squeeze(1);
+}
+
+TEST_CASE("The KL is that to the reference at each sample's temperature",
+          "[learner]") {
+  const auto base = ToyTask::Model();
+  const auto reference = *model::LanguageModel::Random(base->config(), 4);
+  TrainerOptions options = ToyTask::Options();
+  SECTION("adapter") {}
+  SECTION("all weights") { options.lora.reset(); }
+  auto trainer = NewTrainer(options, reference);
+  auto samples = ToyTask::Sample(trainer->model(), 1, 1);
+  // The last token of the second one is beyond the context, and never run.
+  Rollout& longest = samples[1].rollout;
+  while (longest.prompt_tokens.size() + longest.response_tokens.size() < 65) {
+    longest.response_tokens.push_back(3);
+    longest.logprobs.push_back(-1);
+  }
+  samples[3].rollout.temperature = 1.7;
+  samples[7].verdict.scored = false;
+  const auto result = trainer->Train(1, samples);
+  REQUIRE(result.ok());
+  at::NoGradGuard no_grad;
+  double kl = 0, tokens = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (!samples[i].verdict.scored) continue;
+    const at::Tensor distance =
+        ResponseLogProbs(*reference, samples[i].rollout) -
+        ResponseLogProbs(*base, samples[i].rollout);
+    kl += (distance.exp() - 1 - distance).sum().item<double>();
+    tokens += static_cast<double>(distance.numel());
+  }
+  CHECK(kl / tokens > 0.1);
+  CHECK(result->metrics.at("kl") == Approx(kl / tokens).epsilon(1e-3));
+}
+
 TEST_CASE("The same state and batch give the same weights", "[learner]") {
   TrainerOptions options = PpoOptions();
   options.minibatches = GENERATE(1, 3);
