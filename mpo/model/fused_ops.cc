@@ -93,10 +93,8 @@ class AdaptedLinearFunction
     const at::Tensor a = stacked.value_or(at::Tensor());
     at::Tensor low;
     if (a.defined()) low = Multiply(x.to(a.scalar_type()), a.t());
-    // Adding the large product to the small ones saves a pass over y.
     const bool first = a.defined() && !bias.has_value() &&
-                       Cover(bs, begins, y.size(1)) &&
-                       y.scalar_type() == a.scalar_type();
+                       Cover(bs, begins, y.size(1)) && LowRankFirst(y, a);
     if (bias.has_value()) y.copy_(*bias);
     if (!first) MultiplyInto(y, x, weight.t(), 1, bias.has_value() ? 1 : 0);
     int64_t column = 0;
@@ -139,14 +137,17 @@ class AdaptedLinearFunction
     at::Tensor g_low;
     if (a.defined()) g_low = LowGradients(g, saved, begins, scale, out);
     if (ctx->needs_input_grad(0)) {
-      at::Tensor dx;
-      if (a.defined() && g.scalar_type() == a.scalar_type()) {
-        dx = at::empty({g.size(0), weight.size(1)}, g.options());
+      const at::Tensor dx = at::empty({g.size(0), weight.size(1)}, g.options());
+      if (a.defined() && LowRankFirst(dx, a)) {
         WriteLowRank(dx, g_low, a, 1);
         MultiplyInto(dx, g, weight, 1, 1);
       } else {
-        dx = Multiply(g, weight);
-        if (a.defined()) dx.add_(Multiply(g_low, a));
+        MultiplyInto(dx, g, weight);
+        if (a.defined() && dx.scalar_type() == a.scalar_type()) {
+          MultiplyInto(dx, g_low, a, 1, 1);
+        } else if (a.defined()) {
+          dx.add_(Multiply(g_low, a));
+        }
       }
       out[0] = dx.view(ctx->saved_data["sizes"].toIntVector());
     }
@@ -157,6 +158,13 @@ class AdaptedLinearFunction
   }
 
  private:
+  // Whether to add the large product to the low-rank ones: that saves a pass
+  // over outputs that do not stay in a core's cache.
+  static bool LowRankFirst(const at::Tensor& out, const at::Tensor& a) {
+    constexpr int64_t kCachedFloats = int64_t{1} << 17;
+    return out.numel() > kCachedFloats && out.scalar_type() == a.scalar_type();
+  }
+
   // out = scale * low b.
   static void WriteLowRank(const at::Tensor& out, const at::Tensor& low,
                            const at::Tensor& b, double scale) {
@@ -169,6 +177,7 @@ class AdaptedLinearFunction
                 low.size(1), b.size(1), static_cast<float>(scale), Out(out),
                 out.stride(0), at::get_num_threads());
   }
+
   // Whether every one of `outputs` has an adapter, in order.
   static bool Cover(at::TensorList bs, const std::vector<int64_t>& begins,
                     int64_t outputs) {

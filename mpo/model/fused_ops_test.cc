@@ -97,6 +97,42 @@ TEST_CASE("AdaptedLinear has the values and gradients of its formula",
       });
 }
 
+TEST_CASE("AdaptedLinear adds a product beyond the cache to the adapters'",
+          "[model]") {
+  const int64_t rank = GENERATE(3, 70);  // Of loops, and of general products.
+  at::manual_seed(6);
+  std::vector<at::Tensor> inputs, wide;
+  for (const std::vector<int64_t>& sizes : std::vector<std::vector<int64_t>>{
+           {701, 200}, {200, 200}, {rank, 200}, {150, rank}, {2, 200}, {50, 2}})
+    wide.push_back(at::randn(sizes, at::kDouble) / 14);
+  for (const at::Tensor& x : wide) {
+    inputs.push_back(x.to(at::kFloat).set_requires_grad(true));
+    x.copy_(inputs.back().detach()).set_requires_grad(true);
+  }
+  const auto run = [](const std::vector<at::Tensor>& in) {
+    return AdaptedLinear(in[0], in[1], {},
+                         {{in[2], in[3], 0}, {in[4], in[5], 150}}, 0.5);
+  };
+  const auto formula = [](const std::vector<at::Tensor>& in) {
+    return in[0].mm(in[1].t()) +
+           0.5 * at::cat({in[0].mm(in[2].t()).mm(in[3].t()),
+                          in[0].mm(in[4].t()).mm(in[5].t())},
+                         1);
+  };
+  const at::Tensor out = run(inputs), expected = formula(wide);
+  const at::Tensor g = at::randn({701, 200});
+  std::vector<at::Tensor> found = torch::autograd::grad({out}, inputs, {g});
+  std::vector<at::Tensor> correct =
+      torch::autograd::grad({expected}, wide, {g.to(at::kDouble)});
+  found.push_back(out.detach());
+  correct.push_back(expected.detach());
+  for (size_t i = 0; i < found.size(); ++i) {
+    INFO("input " << i);
+    CHECK((found[i] - correct[i]).abs().max().item<double>() <
+          1e-5 * correct[i].abs().max().item<double>());
+  }
+}
+
 TEST_CASE("AdaptedLinear without adapters or bias is a matrix product",
           "[model]") {
   CheckSame(
