@@ -334,7 +334,8 @@ void AddGenerateCommand(CLI::App& app, Action& action) {
                     "Go on to --max-new-tokens");
   command->add_option("--batch", options->batch, "Prompts decoded together")
       ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
+      ->check(CLI::Range(1, 4096))
+      ->excludes(chat);
   command
       ->add_option("--kv-cache-mib", options->kv_cache_mib,
                    "Bound of the key-value cache; 0 = none")
