@@ -32,7 +32,7 @@ struct Part {
   int count;
   const float* x;
   const float* weight;
-  const float* next;  // The same of the next columns, to be fetched; or null.
+  const float* next;  // The same of the next columns, to be fetched.
   bool accumulate;
   float* out;
 };
@@ -49,7 +49,7 @@ void Multiply(const Operands& o, const Part& part) {
   Vector sums[kColumns][kVectors] = {};
   for (int begin = 0; begin < part.count; begin += kLanes) {
     // A cache line of each of the next weight rows.
-    for (int j = 0; j < kColumns && part.next != nullptr; ++j)
+    for (int j = 0; j < kColumns; ++j)
       __builtin_prefetch(part.next + j * depth + begin);
     const int end = std::min(part.count, begin + kLanes);
     for (int d = begin; d < end; ++d) {
@@ -108,8 +108,7 @@ void MultiplySix(const Operands& o, const Part& part) {
   Half a0 = {}, b0 = {}, c0 = {}, d0 = {}, e0 = {}, f0 = {};
   Half a1 = {}, b1 = {}, c1 = {}, d1 = {}, e1 = {}, f1 = {};
   for (int count = part.count; count > 0; count -= kLanes) {
-    for (int j = 0; j < 6 && next != nullptr; ++j)
-      __builtin_prefetch(next + j * depth + at);
+    for (int j = 0; j < 6; ++j) __builtin_prefetch(next + j * depth + at);
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) {
       const Vector in = Load(x + i * kLanes);
@@ -185,15 +184,12 @@ void RunTiles(const Operands& o, const Walk& walk, const Tile& tile,
         const int64_t at = column + int64_t{t} * tile.columns;
         const int64_t next =
             std::min<int64_t>(at + tile.columns, o.columns - tile.columns);
-        // Further lanes find the weights in the core's caches.
-        const bool fetch = v == 0;
-        tile.multiply(
-            o, {.count = std::min(kChain, o.depth - first),
-                .x = x,
-                .weight = o.weight + at * o.depth + first,
-                .next = fetch ? o.weight + next * o.depth + first : nullptr,
-                .accumulate = o.accumulate || first > 0,
-                .out = o.out + v * o.out_panel() + at * kLanes});
+        tile.multiply(o, {.count = std::min(kChain, o.depth - first),
+                          .x = x,
+                          .weight = o.weight + at * o.depth + first,
+                          .next = o.weight + next * o.depth + first,
+                          .accumulate = o.accumulate || first > 0,
+                          .out = o.out + v * o.out_panel() + at * kLanes});
       }
     }
   }
