@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/model/apart.h"
 #include "mpo/model/batch_parts.h"
+#include "mpo/model/causal_attention.h"
 #include "mpo/model/fused_ops.h"
 #include "mpo/model/recomputed.h"
 #include "mpo/tensor/torch_errors.h"
@@ -88,27 +89,29 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
                                             {{Module::kQ, 0},
                                              {Module::kK, q_size},
                                              {Module::kV, q_size + kv_size}}),
-                                   Scale(adapter))
+                                   Scale(adapter), w.packed.qkv)
                          .split_with_sizes({q_size, kv_size, kv_size}, -1);
-  const int64_t repeat = c.heads / c.kv_heads;
   const bool causal = !batch.bias.defined();
-  const at::Tensor out = at::scaled_dot_product_attention(
-      RotateHeads(NormHeads(parts[0], w.q_norm, c.rms_norm_eps), c.head_dim, 1,
-                  &rotary),
+  const int64_t repeat = causal ? 1 : c.heads / c.kv_heads;
+  const at::Tensor q = RotateHeads(
+      NormHeads(parts[0], w.q_norm, c.rms_norm_eps), c.head_dim, 1, &rotary);
+  const at::Tensor k =
       RotateHeads(NormHeads(parts[1], w.k_norm, c.rms_norm_eps), c.head_dim,
-                  repeat, &rotary),
-      RotateHeads(parts[2], c.head_dim, repeat, nullptr),
-      causal ? std::optional<at::Tensor>()
-             : BiasAs(batch.bias, x.scalar_type()),
-      /*dropout_p=*/0.0, causal);
-  return out.transpose(1, 2).reshape({x.size(0), x.size(1), q_size});
+                  repeat, &rotary);
+  const at::Tensor v = RotateHeads(parts[2], c.head_dim, repeat, nullptr);
+  if (causal) return CausalAttention(q, k, v);
+  return at::scaled_dot_product_attention(q, k, v,
+                                          BiasAs(batch.bias, x.scalar_type()))
+      .transpose(1, 2)
+      .reshape({x.size(0), x.size(1), q_size});
 }
 
 at::Tensor Output(const LanguageModel& model, const LoraAdapter* adapter,
                   int64_t index, const at::Tensor& attended) {
-  return AdaptedLinear(attended, model.layer(index).o, {},
+  const LayerWeights& w = model.layer(index);
+  return AdaptedLinear(attended, w.o, {},
                        Adapters(adapter, index, {{Module::kO, 0}}),
-                       Scale(adapter));
+                       Scale(adapter), w.packed.o);
 }
 
 at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
@@ -119,10 +122,10 @@ at::Tensor FeedForward(const LanguageModel& model, const LoraAdapter* adapter,
                     Adapters(adapter, index,
                              {{Module::kGate, 0},
                               {Module::kUp, model.config().intermediate_size}}),
-                    Scale(adapter));
+                    Scale(adapter), w.packed.gate_up);
   return AdaptedLinear(SiluMul(gate_up), w.down, {},
                        Adapters(adapter, index, {{Module::kDown, 0}}),
-                       Scale(adapter));
+                       Scale(adapter), w.packed.down);
 }
 
 // One layer; with `wanted` defined only those tokens of its result, [N,

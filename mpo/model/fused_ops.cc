@@ -87,7 +87,7 @@ class AdaptedLinearFunction
                             const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& stacked,
                             at::TensorList bs, std::vector<int64_t> begins,
-                            double scale) {
+                            double scale, const PackedWeight& packed) {
     const at::Tensor x = input.reshape({-1, input.size(-1)});
     at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
     const at::Tensor a = stacked.value_or(at::Tensor());
@@ -96,7 +96,10 @@ class AdaptedLinearFunction
     const bool first = a.defined() && !bias.has_value() &&
                        Cover(bs, begins, y.size(1)) && LowRankFirst(y, a);
     if (bias.has_value()) y.copy_(*bias);
-    if (!first) MultiplyInto(y, x, weight.t(), 1, bias.has_value() ? 1 : 0);
+    const auto multiply = [&](bool add) {
+      MultiplyInto(y, x, weight.t(), 1, add ? 1 : 0, packed.transposed);
+    };
+    if (!first) multiply(/*add=*/bias.has_value());
     int64_t column = 0;
     for (size_t i = 0; i < bs.size(); ++i) {
       const int64_t rank = bs[i].size(1);
@@ -113,8 +116,8 @@ class AdaptedLinearFunction
       }
       column += rank;
     }
-    if (first) MultiplyInto(y, x, weight.t(), 1, 1);
-    variable_list saved = {x, weight, low, a};
+    if (first) multiply(/*add=*/true);
+    variable_list saved = {x, weight, low, a, packed.plain};
     saved.insert(saved.end(), bs.begin(), bs.end());
     ctx->save_for_backward(saved);
     ctx->saved_data["bias_grad"] = bias.has_value() && bias->requires_grad();
@@ -128,21 +131,22 @@ class AdaptedLinearFunction
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[3];
+    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[3],
+                     &packed = saved[4];
     const std::vector<int64_t> begins = ctx->saved_data["begins"].toIntVector();
     const double scale = ctx->saved_data["scale"].toDouble();
     const at::Tensor g = grads[0].reshape({-1, weight.size(0)});
-    // x, weight, bias, a, every b, begins, scale.
-    variable_list out(4 + begins.size() + 2);
+    // x, weight, bias, a, every b, begins, scale, packed.
+    variable_list out(4 + begins.size() + 3);
     at::Tensor g_low;
     if (a.defined()) g_low = LowGradients(g, saved, begins, scale, out);
     if (ctx->needs_input_grad(0)) {
       const at::Tensor dx = at::empty({g.size(0), weight.size(1)}, g.options());
       if (a.defined() && LowRankFirst(dx, a)) {
         WriteLowRank(dx, g_low, a, 1);
-        MultiplyInto(dx, g, weight, 1, 1);
+        MultiplyInto(dx, g, weight, 1, 1, packed);
       } else {
-        MultiplyInto(dx, g, weight);
+        MultiplyInto(dx, g, weight, 1, 0, packed);
         if (a.defined() && dx.scalar_type() == a.scalar_type()) {
           MultiplyInto(dx, g_low, a, 1, 1);
         } else if (a.defined()) {
@@ -199,7 +203,7 @@ class AdaptedLinearFunction
     at::Tensor g_low = at::empty_like(low);
     int64_t column = 0;
     for (size_t i = 0; i < begins.size(); ++i) {
-      const at::Tensor& b = saved[4 + i];
+      const at::Tensor& b = saved[5 + i];
       const int64_t rank = b.size(1);
       const at::Tensor part =
           g.narrow(1, begins[i], b.size(0)).to(b.scalar_type());
@@ -283,7 +287,7 @@ at::Tensor SiluMul(const at::Tensor& gate_up) {
 at::Tensor AdaptedLinear(const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias,
                          const std::vector<LinearAdapter>& adapters,
-                         double scale) {
+                         double scale, const PackedWeight& packed) {
   std::vector<at::Tensor> as, bs;
   std::vector<int64_t> begins;
   for (const LinearAdapter& adapter : adapters) {
@@ -296,7 +300,7 @@ at::Tensor AdaptedLinear(const at::Tensor& x, const at::Tensor& weight,
   if (bias.defined()) b = bias;
   if (!as.empty()) a = as.size() == 1 ? as[0] : at::cat(as);
   return AdaptedLinearFunction::apply(x, weight, b, a, at::TensorList(bs),
-                                      begins, scale);
+                                      begins, scale, packed);
 }
 
 at::Tensor RotateHeads(const at::Tensor& x, int64_t head_dim, int64_t repeat,

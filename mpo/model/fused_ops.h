@@ -31,13 +31,21 @@ struct LinearAdapter {
   int64_t begin = 0;  // First output of the part.
 };
 
+// A weight matrix for products of many rows (tensor::Packed); undefined = as it
+// is.
+struct PackedWeight {
+  at::Tensor transposed;  // For x W^T.
+  at::Tensor plain;       // For gradients by x, g W.
+};
+
 // x W^T + bias, and scale * (x a^T) b^T added to each adapter's outputs.
 // x [..., in]; weight [out, in]; bias [out] or undefined; returns [..., out].
-// Adapters may be float32 beside half-precision weights.
+// Adapters may be float32 beside half-precision weights. `packed` is of a
+// weight that is not trained.
 at::Tensor AdaptedLinear(const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias,
                          const std::vector<LinearAdapter>& adapters,
-                         double scale);
+                         double scale, const PackedWeight& packed = {});
 
 // Cosines and sines of the rotary embedding (Su et al. 2021, equation 34, in
 // the layout of Hugging Face: dimension i turns with i + head_dim / 2).

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "mpo/model/fused_loops.h"
+#include "mpo/tensor/products.h"
 
 namespace mpo::model {
 namespace {
@@ -131,6 +132,22 @@ TEST_CASE("AdaptedLinear adds a product beyond the cache to the adapters'",
     CHECK((found[i] - correct[i]).abs().max().item<double>() <
           1e-5 * correct[i].abs().max().item<double>());
   }
+}
+
+TEST_CASE("AdaptedLinear with packed weights has the same bits", "[model]") {
+  const at::Tensor w = Values({320, 192}, 0.2, false);
+  const std::vector<LinearAdapter> adapters = {
+      {Values({4, 192}, 0.3), Values({320, 4}, 0.4), 0}};
+  const auto run = [&](const PackedWeight& packed) {
+    const at::Tensor x = Values({4, 100, 192}, 0.1);
+    const at::Tensor y = AdaptedLinear(x, w, {}, adapters, 0.5, packed);
+    y.backward(Values(y.sizes(), 0.7, false));
+    return std::vector<at::Tensor>{y.detach(), x.grad()};
+  };
+  const auto plain = run({});
+  const auto packed = run({tensor::Packed(w.t()), tensor::Packed(w)});
+  CHECK(at::equal(plain[0], packed[0]));
+  CHECK(at::equal(plain[1], packed[1]));
 }
 
 TEST_CASE("AdaptedLinear without adapters or bias is a matrix product",

@@ -12,6 +12,7 @@
 #include "mpo/base/file.h"
 #include "mpo/base/status_macros.h"
 #include "mpo/tensor/counter_random.h"
+#include "mpo/tensor/products.h"
 #include "mpo/tensor/torch_errors.h"
 #include "nlohmann/json.hpp"
 
@@ -222,8 +223,25 @@ LanguageModel LanguageModel::Cast(at::ScalarType dtype) const {
   at::AutoGradMode with_grad(true);
   LanguageModel cast = *this;
   for (const auto& [name, slot] : cast.Slots()) *slot = slot->to(dtype);
+  for (LayerWeights& layer : cast.layers_) layer.packed = {};
   if (config_.tie_embeddings) cast.head_ = cast.embedding_;
   return cast;
+}
+
+LanguageModel LanguageModel::WithPacked(int64_t first_trained) const {
+  at::NoGradGuard no_grad;
+  LanguageModel model = *this;
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    const auto packed = [&](const at::Tensor& weight) {
+      return PackedWeight{
+          tensor::Packed(weight.t()),
+          i < first_trained ? at::Tensor() : tensor::Packed(weight)};
+    };
+    LayerWeights& layer = model.layers_[i];
+    layer.packed = {packed(layer.qkv), packed(layer.o), packed(layer.gate_up),
+                    packed(layer.down)};
+  }
+  return model;
 }
 
 std::vector<std::pair<std::string, at::Tensor*>> LanguageModel::Slots() {

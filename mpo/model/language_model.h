@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mpo/model/fused_ops.h"
 #include "mpo/model/model_config.h"
 #include "mpo/model/weight_files.h"
 #include "mpo/tensor/codec.h"
@@ -30,6 +31,9 @@ struct LayerWeights {
   at::Tensor post_norm;   // [hidden]
   at::Tensor gate_up;     // [2 intermediate, hidden]: rows of gate, then up.
   at::Tensor down;        // [hidden, intermediate]
+  struct {
+    PackedWeight qkv, o, gate_up, down;
+  } packed;
 };
 
 struct LoadOptions {
@@ -83,6 +87,12 @@ class LanguageModel {
   // The same weights in another dtype; gradients of the result reach the
   // weights of this. LibTorch's exceptions pass through.
   LanguageModel Cast(at::ScalarType dtype) const;
+
+  // The same weights with copies of the layers' matrices in the order in which
+  // products read them, where that is of use (tensor::Packed): for training an
+  // adapter. Those of layers from `first_trained` on serve gradients too. The
+  // weights must not change afterwards. LibTorch's exceptions pass through.
+  LanguageModel WithPacked(int64_t first_trained) const;
 
   const ModelConfig& config() const { return config_; }
   const at::Tensor& embedding() const {

@@ -3,7 +3,6 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #if defined(__x86_64__)
@@ -17,11 +16,6 @@ constexpr char kDebianPath[] =
     "/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0";
 // Of cblas.h.
 constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
-// Below these a part is not worth a thread.
-constexpr int64_t kLeastWork = 1 << 18;  // Multiplications.
-constexpr int64_t kLeastRows = 128;
-// Times as many columns as rows from which on columns are split in any case.
-constexpr int64_t kMostWider = 16;
 
 bool OnAmd() {
 #if defined(__x86_64__)
@@ -64,36 +58,12 @@ std::optional<OpenBlas> OpenBlas::Load(const std::string& path) {
   return OpenBlas(function, describe());  // Stays loaded.
 }
 
-void OpenBlas::RunPart(const Sgemm& p, int64_t row, int64_t rows,
-                       int64_t column, int64_t columns) const {
-  const float* a = p.a + row * (p.a_transposed ? 1 : p.lda);
-  const float* b = p.b + column * (p.b_transposed ? p.ldb : 1);
+void OpenBlas::Run(const Sgemm& p) const {
   sgemm_(kRowMajor, p.a_transposed ? kTransposed : kPlain,
-         p.b_transposed ? kTransposed : kPlain, static_cast<int>(rows),
-         static_cast<int>(columns), static_cast<int>(p.k), p.alpha, a,
-         static_cast<int>(p.lda), b, static_cast<int>(p.ldb), p.beta,
-         p.c + row * p.ldc + column, static_cast<int>(p.ldc));
-}
-
-void OpenBlas::Run(const Sgemm& p, int threads) const {
-  const int64_t work = p.m * p.n * p.k;
-  const auto parts = static_cast<int>(
-      std::clamp<int64_t>(work / kLeastWork, 1, std::max(1, threads)));
-  // Every part packs what it does not split.
-  const bool by_rows =
-      p.m >= p.n || (p.m >= parts * kLeastRows && p.n < kMostWider * p.m);
-  const int64_t length = by_rows ? p.m : p.n;
-#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
-  for (int i = 0; i < parts; ++i) {
-    const int64_t begin = length * i / parts;
-    const int64_t count = length * (i + 1) / parts - begin;
-    if (count == 0) continue;
-    if (by_rows) {
-      RunPart(p, begin, count, 0, p.n);
-    } else {
-      RunPart(p, 0, p.m, begin, count);
-    }
-  }
+         p.b_transposed ? kTransposed : kPlain, static_cast<int>(p.m),
+         static_cast<int>(p.n), static_cast<int>(p.k), p.alpha, p.a,
+         static_cast<int>(p.lda), p.b, static_cast<int>(p.ldb), p.beta, p.c,
+         static_cast<int>(p.ldc));
 }
 
 }  // namespace mpo::tensor

@@ -1,28 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 
-namespace mpo::tensor {
+#include "mpo/tensor/sgemm.h"
 
-// c = alpha op(a) op(b) + beta c in float32, row-major: op(a) is [m, k], op(b)
-// [k, n], c [m, n]. A transposed operand lies in memory as [k, m] or [n, k].
-// `ld*` is the distance of rows in memory.
-struct Sgemm {
-  bool a_transposed = false;
-  bool b_transposed = false;
-  int64_t m = 0, n = 0, k = 0;
-  float alpha = 1;
-  const float* a = nullptr;
-  int64_t lda = 0;
-  const float* b = nullptr;
-  int64_t ldb = 0;
-  float beta = 0;
-  float* c = nullptr;
-  int64_t ldc = 0;
-};
+namespace mpo::tensor {
 
 // OpenBLAS, loaded at run time so that its symbols do not meet those of the
 // BLAS in LibTorch. Thread-safe.
@@ -41,9 +25,8 @@ class OpenBlas {
   // "OpenBLAS 0.3.21 ...", as the library describes itself.
   const std::string& description() const { return description_; }
 
-  // On at most `threads` OpenMP threads, each with a part of c; the same bits
-  // for the same number.
-  void Run(const Sgemm& product, int threads) const;
+  // On the calling thread.
+  void Run(const Sgemm& product) const;
 
  private:
   using Function = void (*)(int order, int trans_a, int trans_b, int m, int n,
@@ -52,8 +35,6 @@ class OpenBlas {
                             int ldc);
   OpenBlas(Function function, std::string description)
       : sgemm_(function), description_(std::move(description)) {}
-  void RunPart(const Sgemm& product, int64_t row, int64_t rows, int64_t column,
-               int64_t columns) const;
 
   Function sgemm_;
   std::string description_;

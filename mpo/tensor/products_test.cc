@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mpo/tensor/openblas.h"
+#include "mpo/tensor/sgemm.h"
 
 namespace mpo::tensor {
 namespace {
@@ -57,6 +58,28 @@ TEST_CASE("Products are right whatever way the matrices lie", "[tensor]") {
   for (const auto& size : sizes) CheckProduct(size[0], size[1], size[2]);
 }
 
+TEST_CASE("A packed matrix gives the bits of the matrix itself", "[tensor]") {
+  torch::manual_seed(3);
+  const at::Tensor a = at::randn({200, 300});
+  for (const int kind : {0, 1, 2, 3, 4}) {
+    INFO("layout " << kind);
+    const at::Tensor b = Matrix(300, 4000, kind);
+    const at::Tensor packed = Packed(b);
+    const at::Tensor c = at::full({200, 4000}, NAN), d = c.clone();
+    MultiplyInto(c, a, b);
+    MultiplyInto(d, a, b, 1, 0, packed);
+    CHECK(at::equal(c, d));
+    // Few rows go another way.
+    CHECK(at::allclose(Multiply(a.narrow(0, 0, 3), b), c.narrow(0, 0, 3), 1e-4,
+                       1e-4));
+    MultiplyInto(d.narrow(0, 0, 3), a.narrow(0, 0, 3), b, 1, 0, packed);
+    CHECK(at::equal(d.narrow(0, 0, 3), Multiply(a.narrow(0, 0, 3), b)));
+  }
+  CHECK_FALSE(Packed(at::ones({0, 3})).defined());
+  CHECK_FALSE(Packed(at::ones({300, 2})).defined());
+  CHECK_FALSE(Packed(at::ones({300, 300}, at::kDouble)).defined());
+}
+
 TEST_CASE("Empty products and other dtypes are LibTorch's", "[tensor]") {
   CHECK(Multiply(at::ones({0, 3}), at::ones({3, 2})).sizes() ==
         at::IntArrayRef({0, 2}));
@@ -83,16 +106,16 @@ TEST_CASE("OpenBLAS gives the same bits for the same threads", "[tensor]") {
     at::Tensor first;
     for (int again = 0; again < 3; ++again) {
       const at::Tensor c = at::empty({300, 200});
-      library->Run({.m = 300,
-                    .n = 200,
-                    .k = 64,
-                    .a = a.const_data_ptr<float>(),
-                    .lda = 64,
-                    .b = b.const_data_ptr<float>(),
-                    .ldb = 200,
-                    .c = c.mutable_data_ptr<float>(),
-                    .ldc = 200},
-                   threads);
+      RunSgemm({.m = 300,
+                .n = 200,
+                .k = 64,
+                .a = a.const_data_ptr<float>(),
+                .lda = 64,
+                .b = b.const_data_ptr<float>(),
+                .ldb = 200,
+                .c = c.mutable_data_ptr<float>(),
+                .ldc = 200},
+               *library, threads);
       CHECK((c - exact).abs().max().item<double>() < 1e-4);
       if (first.defined()) CHECK(at::equal(first, c));
       first = c;

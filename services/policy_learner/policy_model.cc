@@ -29,6 +29,14 @@ absl::StatusOr<std::shared_ptr<const model::LanguageModel>> PlacedAs(
                                            placement);
 }
 
+// Packed copies take up to twice the memory of the layers: 2 GiB here.
+constexpr int64_t kMostPacked = int64_t{1} << 28;
+
+int64_t LayerFloats(const model::ModelConfig& c) {
+  return c.layers * c.hidden_size *
+         (2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
+}
+
 }  // namespace
 
 absl::StatusOr<PolicyModel> PolicyModel::Create(
@@ -59,6 +67,12 @@ absl::StatusOr<PolicyModel> PolicyModel::Create(
                          model::MasterWeights::Create(*base, placement));
   }
   MPO_ASSIGN_OR_RETURN(policy.base_, PlacedAs(std::move(base), placement));
+  if (policy.adapter_ && LayerFloats(policy.base_->config()) <= kMostPacked) {
+    MPO_RETURN_IF_ERROR(tensor::CatchTorch("pack the weights", [&] {
+      policy.base_ = std::make_shared<const model::LanguageModel>(
+          policy.base_->WithPacked(policy.adapter_->first_layer()));
+    }));
+  }
   return policy;
 }
 

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/attention_loops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "mpo/tensor/fast_exp.h"
+#include "mpo/tensor/tile.h"
+
+namespace mpo::model {
+namespace {
+
+using tensor::EdgeTile;
+using tensor::FastExp;
+using tensor::kTileColumns;
+using tensor::kTileRows;
+using tensor::kTileStep;
+using tensor::PackColumns;
+using tensor::PackRows;
+using tensor::Tile;
+
+// Queries whose probabilities and their gradients are kept at a time in the
+// backward pass: a multiple of a tile's rows, columns and step.
+constexpr int64_t kBlock = 96;
+
+int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+// Floats of no value yet, from a cache line on.
+class Scratch {
+ public:
+  explicit Scratch(int64_t size)
+      : memory_(new (std::align_val_t{64}) float[size]) {}
+  float* get() { return memory_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(float* floats) const {
+      ::operator delete[](floats, std::align_val_t{64});
+    }
+  };
+  std::unique_ptr<float[], Delete> memory_;
+};
+
+// [rows, depth] products of packed operands, `tile` by `panel`.
+struct Target {
+  float* at;
+  int64_t ld;
+  int64_t rows;  // Of the tile that are wanted.
+};
+
+void Multiply(int64_t depth, const float* x, const float* w, bool accumulate,
+              const Target& out) {
+  if (out.rows >= kTileRows) {
+    Tile(depth, x, w, w, accumulate, out.at, out.ld);
+  } else {
+    EdgeTile(depth, x, w, out.rows, kTileColumns, accumulate, out.at, out.ld);
+  }
+}
+
+// Rows [length, head_dim] as panels of sixteen rows, [head_dim][16]: the keys
+// of a product with queries.
+class KeyPanels {
+ public:
+  KeyPanels(const AttentionShape& s)
+      : dim_(s.head_dim), scratch_(RoundUp(s.length, kTileColumns) * dim_) {}
+  void Fill(const float* rows, int64_t length) {
+    PackColumns({rows, dim_, false}, length, dim_, dim_, kTileColumns * dim_,
+                scratch_.get());
+  }
+  const float* panel(int64_t key) { return scratch_.get() + key * dim_; }
+
+ private:
+  const int64_t dim_;
+  Scratch scratch_;
+};
+
+// Rows [count, head_dim], `ld` apart, as panels of sixteen dimensions,
+// [padded][16]: the values of a product with probabilities.
+class ValuePanels {
+ public:
+  ValuePanels(int64_t rows, int64_t dim)
+      : padded_(RoundUp(rows, kTileColumns)),
+        dim_(dim),
+        scratch_(padded_ * dim) {}
+  void Fill(const float* rows, int64_t ld, int64_t count) {
+    PackColumns({rows, ld, true}, dim_, count, padded_, padded_ * kTileColumns,
+                scratch_.get());
+  }
+  // Of dimensions [dim, dim + 16) from `row` on.
+  const float* panel(int64_t dim, int64_t row = 0) {
+    return scratch_.get() + dim * padded_ + row * kTileColumns;
+  }
+
+ private:
+  const int64_t padded_;
+  const int64_t dim_;
+  Scratch scratch_;
+};
+
+// The scores of six queries, and what becomes of them: rows [6, padded length],
+// and packed for a product over the keys, [keys][6].
+class Rows {
+ public:
+  explicit Rows(int64_t length)
+      : padded_(RoundUp(length, kTileColumns)),
+        rows_(kTileRows * padded_),
+        packed_(kTileRows * padded_ + 2) {}
+  float* row(int64_t i) { return rows_.get() + i * padded_; }
+  int64_t stride() const { return padded_; }
+
+  void Score(const float* queries, int64_t dim, KeyPanels& keys, int64_t seen) {
+    for (int64_t key = 0; key < seen; key += kTileColumns) {
+      Multiply(dim, queries, keys.panel(key), /*accumulate=*/false,
+               {row(0) + key, padded_, kTileRows});
+    }
+  }
+
+  const float* Packed(int64_t seen) {
+    PackRows({row(0), padded_, false}, kTileRows, seen, seen, packed_.get());
+    return packed_.get();
+  }
+
+ private:
+  const int64_t padded_;
+  Scratch rows_, packed_;
+};
+
+// Keys that the tile of queries from `query` on looks at: whole panels.
+int64_t Seen(int64_t query, int64_t length) {
+  return RoundUp(std::min(query + kTileRows, length), kTileColumns);
+}
+
+// One row of scores of a query to its probabilities, zeros for keys after it.
+// Returns the logarithm of the denominator.
+float Softmax(float scale, int64_t query, int64_t seen, float* x) {
+  const int64_t keys = query + 1;
+  float most = x[0];
+#pragma omp simd reduction(max : most)
+  for (int64_t j = 0; j < keys; ++j) most = std::max(most, x[j]);
+  most *= scale;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < keys; ++j) {
+    x[j] = FastExp(x[j] * scale - most);
+    sum += x[j];
+  }
+  const float factor = 1 / sum;
+#pragma omp simd
+  for (int64_t j = 0; j < keys; ++j) x[j] *= factor;
+  std::fill(x + keys, x + seen, 0.0F);
+  return most + std::log(sum);
+}
+
+void Forward(const AttentionShape& s, int64_t sequence, int64_t kv_head,
+             const float* q, const float* k, const float* v, float* out,
+             float* log_sums) {
+  const int64_t dim = s.head_dim, group = s.heads / s.kv_heads;
+  const int64_t floats = s.length * dim, ld = s.heads * dim;
+  const float scale = 1 / std::sqrt(static_cast<float>(dim));
+  KeyPanels keys(s);
+  ValuePanels values(s.length, dim);
+  Rows rows(s.length);
+  Scratch queries(kTileRows * dim + 2);
+  const int64_t kv = (sequence * s.kv_heads + kv_head) * floats;
+  keys.Fill(k + kv, s.length);
+  values.Fill(v + kv, dim, s.length);
+  for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+    const int64_t head = sequence * s.heads + h;
+    for (int64_t query = 0; query < s.length; query += kTileRows) {
+      const int64_t count = std::min<int64_t>(kTileRows, s.length - query);
+      const int64_t seen = Seen(query, s.length);
+      PackRows({q + head * floats + query * dim, dim, false}, count, dim, dim,
+               queries.get());
+      rows.Score(queries.get(), dim, keys, seen);
+      for (int64_t i = 0; i < count; ++i) {
+        log_sums[head * s.length + query + i] =
+            Softmax(scale, query + i, seen, rows.row(i));
+      }
+      const float* const probabilities = rows.Packed(seen);
+      for (int64_t d = 0; d < dim; d += kTileColumns) {
+        float* const to =
+            out + (sequence * s.length + query) * ld + h * dim + d;
+        Multiply(seen, probabilities, values.panel(d), /*accumulate=*/false,
+                 {to, ld, count});
+      }
+    }
+  }
+}
+
+// Rows of queries of a block as tiles of six keys, [kBlock][6]: the transposed
+// operand of products over the queries.
+class ByKey {
+ public:
+  explicit ByKey(int64_t length)
+      : scratch_(RoundUp(RoundUp(length, kTileColumns), kTileRows) * kBlock) {}
+  // Keys [0, seen) of the block's query `i`, and zeros for those up to `all`.
+  void Store(int64_t i, const float* row, int64_t seen, int64_t all) {
+    float* to = scratch_.get() + i * kTileRows;
+    int64_t key = 0;
+    for (; key + kTileRows <= seen; key += kTileRows, to += kTile)
+      std::memcpy(to, row + key, kTileRows * sizeof(float));
+    for (; key < all; key += kTileRows, to += kTile) {
+      for (int64_t j = 0; j < kTileRows; ++j)
+        to[j] = key + j < seen ? row[key + j] : 0;
+    }
+  }
+  const float* tile(int64_t key, int64_t query) {
+    return scratch_.get() + key / kTileRows * kTile + query * kTileRows;
+  }
+
+ private:
+  static constexpr int64_t kTile = kBlock * kTileRows;
+  Scratch scratch_;
+};
+
+// The backward pass of one sequence and head of k: the heads of q that look at
+// it one after the other, each in blocks of queries.
+class Backward {
+ public:
+  Backward(const AttentionShape& s, const float* k, const float* v, float* dk,
+           float* dv)
+      : s_(s),
+        scale_(1 / std::sqrt(static_cast<float>(s.head_dim))),
+        keys_(s),
+        values_(s),
+        keys_plain_(s.length, s.head_dim),
+        queries_plain_(kBlock, s.head_dim),
+        grads_plain_(kBlock, s.head_dim),
+        rows_(s.length),
+        slopes_(s.length),
+        queries_(kTileRows * s.head_dim + 2),
+        grads_(kTileRows * s.head_dim + 2),
+        by_key_(s.length),
+        slopes_by_key_(s.length),
+        dk_(dk),
+        dv_(dv) {
+    keys_.Fill(k, s.length);
+    values_.Fill(v, s.length);
+    keys_plain_.Fill(k, s.head_dim, s.length);
+    std::fill(dk, dk + s.length * s.head_dim, 0.0F);
+    std::fill(dv, dv + s.length * s.head_dim, 0.0F);
+  }
+
+  // q, dq [length, head_dim]; g with rows `ld` apart.
+  void Head(const float* q, const float* log_sums, const float* g, int64_t ld,
+            float* dq) {
+    for (int64_t begin = 0; begin < s_.length; begin += kBlock) {
+      const int64_t count = std::min(kBlock, s_.length - begin);
+      // Whole steps of a product over the queries: those that are none are
+      // zeros.
+      for (int64_t i = 0; i < RoundUp(count, kTileStep); i += kTileRows)
+        Queries(begin, i, q, log_sums, g, ld, dq);
+      queries_plain_.Fill(q + begin * s_.head_dim, s_.head_dim, count);
+      grads_plain_.Fill(g + begin * ld, ld, count);
+      Keys(begin, count);
+    }
+  }
+
+ private:
+  // Six queries, from `i` of the block on: their probabilities and slopes, and
+  // the gradient by them.
+  void Queries(int64_t block, int64_t i, const float* q, const float* log_sums,
+               const float* g, int64_t ld, float* dq) {
+    const int64_t dim = s_.head_dim, query = block + i;
+    const int64_t count = std::clamp<int64_t>(s_.length - query, 0, kTileRows);
+    const int64_t seen = Seen(query, s_.length);
+    // What a later query of the block sees.
+    const int64_t all = Seen(block + kBlock - kTileRows, s_.length);
+    if (count > 0) {
+      PackRows({q + query * dim, dim, false}, count, dim, dim, queries_.get());
+      PackRows({g + query * ld, ld, false}, count, dim, dim, grads_.get());
+      rows_.Score(queries_.get(), dim, keys_, seen);
+      slopes_.Score(grads_.get(), dim, values_, seen);
+    }
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      float* const p = rows_.row(r);
+      float* const slope = slopes_.row(r);
+      if (r < count) {
+        Slopes(query + r, seen, log_sums[query + r], p, slope);
+      } else {
+        std::fill(p, p + seen, 0.0F);
+        std::fill(slope, slope + seen, 0.0F);
+      }
+      by_key_.Store(i + r, p, seen, all);
+      slopes_by_key_.Store(i + r, slope, seen, all);
+    }
+    if (count == 0) return;
+    const float* const packed = slopes_.Packed(seen);
+    for (int64_t d = 0; d < dim; d += kTileColumns) {
+      Multiply(seen, packed, keys_plain_.panel(d), /*accumulate=*/false,
+               {dq + query * dim + d, dim, count});
+    }
+  }
+
+  // Scores to probabilities, and gradients by probabilities to gradients by
+  // q k^T: p (d - sum(p d)) / sqrt(head_dim).
+  void Slopes(int64_t query, int64_t seen, float log_sum, float* p,
+              float* slope) const {
+    const int64_t keys = query + 1;
+    const float scale = scale_;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < keys; ++j) {
+      p[j] = FastExp(p[j] * scale - log_sum);
+      sum += p[j] * slope[j];
+    }
+#pragma omp simd
+    for (int64_t j = 0; j < keys; ++j)
+      slope[j] = p[j] * (slope[j] - sum) * scale;
+    std::fill(p + keys, p + seen, 0.0F);
+    std::fill(slope + keys, slope + seen, 0.0F);
+  }
+
+  // Adds what the block's queries give to the gradients by k and v.
+  void Keys(int64_t block, int64_t count) {
+    const int64_t dim = s_.head_dim, end = RoundUp(count, kTileStep);
+    const int64_t seen = std::min(block + count, s_.length);
+    for (int64_t key = 0; key < seen; key += kTileRows) {
+      // The first query that sees the key, whole steps of the block before it.
+      const int64_t from =
+          std::max<int64_t>(0, key - block) / kTileStep * kTileStep;
+      const int64_t rows = std::min<int64_t>(kTileRows, s_.length - key);
+      for (int64_t d = 0; d < dim; d += kTileColumns) {
+        Multiply(end - from, slopes_by_key_.tile(key, from),
+                 queries_plain_.panel(d, from), /*accumulate=*/true,
+                 {dk_ + key * dim + d, dim, rows});
+        Multiply(end - from, by_key_.tile(key, from),
+                 grads_plain_.panel(d, from), /*accumulate=*/true,
+                 {dv_ + key * dim + d, dim, rows});
+      }
+    }
+  }
+
+  const AttentionShape s_;
+  const float scale_;
+  KeyPanels keys_, values_;
+  ValuePanels keys_plain_, queries_plain_, grads_plain_;
+  Rows rows_, slopes_;
+  Scratch queries_, grads_;
+  ByKey by_key_, slopes_by_key_;
+  float* const dk_;
+  float* const dv_;
+};
+
+}  // namespace
+
+bool HasAttentionLoops(const AttentionShape& s) {
+  return tensor::HasTiles() && s.head_dim % kTileColumns == 0;
+}
+
+void AttentionLoop(const AttentionShape& s, const float* q, const float* k,
+                   const float* v, float* out, float* log_sums, int threads) {
+  const int64_t tasks = s.batch * s.kv_heads;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < tasks; ++i)
+    Forward(s, i / s.kv_heads, i % s.kv_heads, q, k, v, out, log_sums);
+}
+
+void AttentionBackwardLoop(const AttentionShape& s, const float* q,
+                           const float* k, const float* v,
+                           const float* log_sums, const float* g, float* dq,
+                           float* dk, float* dv, int threads) {
+  const int64_t tasks = s.batch * s.kv_heads, group = s.heads / s.kv_heads;
+  const int64_t floats = s.length * s.head_dim, ld = s.heads * s.head_dim;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < tasks; ++i) {
+    const int64_t sequence = i / s.kv_heads;
+    Backward backward(s, k + i * floats, v + i * floats, dk + i * floats,
+                      dv + i * floats);
+    for (int64_t h = 0; h < group; ++h) {
+      const int64_t of_q = i % s.kv_heads * group + h;
+      const int64_t head = sequence * s.heads + of_q;
+      backward.Head(q + head * floats, log_sums + head * s.length,
+                    g + sequence * s.length * ld + of_q * s.head_dim, ld,
+                    dq + head * floats);
+    }
+  }
+}
+
+}  // namespace mpo::model

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/causal_attention.h"
+
+#include <torch/torch.h>
+
+#include "mpo/model/attention_loops.h"
+
+namespace mpo::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+const float* In(const at::Tensor& x) { return x.const_data_ptr<float>(); }
+float* Out(const at::Tensor& x) { return x.mutable_data_ptr<float>(); }
+
+AttentionShape ShapeOf(const at::Tensor& q, const at::Tensor& k) {
+  return {.batch = q.size(0),
+          .length = q.size(2),
+          .heads = q.size(1),
+          .kv_heads = k.size(1),
+          .head_dim = q.size(3)};
+}
+
+class CausalAttentionFunction
+    : public torch::autograd::Function<CausalAttentionFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& queries,
+                            const at::Tensor& keys, const at::Tensor& values) {
+    const at::Tensor q = queries.contiguous(), k = keys.contiguous(),
+                     v = values.contiguous();
+    const AttentionShape s = ShapeOf(q, k);
+    const at::Tensor out =
+        at::empty({s.batch, s.length, s.heads * s.head_dim}, q.options());
+    const at::Tensor log_sums =
+        at::empty({s.batch, s.heads, s.length}, q.options());
+    AttentionLoop(s, In(q), In(k), In(v), Out(out), Out(log_sums),
+                  at::get_num_threads());
+    ctx->save_for_backward({q, k, v, log_sums});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+    const at::Tensor g = grads[0].contiguous();
+    const at::Tensor dq = at::empty_like(q), dk = at::empty_like(k),
+                     dv = at::empty_like(v);
+    AttentionBackwardLoop(ShapeOf(q, k), In(q), In(k), In(v), In(saved[3]),
+                          In(g), Out(dq), Out(dk), Out(dv),
+                          at::get_num_threads());
+    return {dq, dk, dv};
+  }
+};
+
+}  // namespace
+
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v) {
+  if (q.scalar_type() == at::kFloat && q.device().is_cpu() && q.numel() > 0 &&
+      HasAttentionLoops(ShapeOf(q, k))) {
+    return CausalAttentionFunction::apply(q, k, v);
+  }
+  const int64_t repeat = q.size(1) / k.size(1);
+  const auto all = [&](const at::Tensor& x) {
+    return repeat == 1 ? x : x.repeat_interleave(repeat, 1);
+  };
+  return at::scaled_dot_product_attention(q, all(k), all(v), {},
+                                          /*dropout_p=*/0.0, /*is_causal=*/true)
+      .transpose(1, 2)
+      .flatten(2)
+      .contiguous();
+}
+
+}  // namespace mpo::model

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mpo/model/causal_attention.h"
+
+#include <torch/torch.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <vector>
+
+#include "mpo/model/attention_loops.h"
+
+namespace mpo::model {
+namespace {
+
+struct Inputs {
+  at::Tensor q, k, v;
+};
+
+Inputs Random(const AttentionShape& s, int64_t seed) {
+  torch::manual_seed(seed);
+  const auto heads = [&](int64_t count) {
+    return at::randn({s.batch, count, s.length, s.head_dim}) * 2;
+  };
+  return {heads(s.heads), heads(s.kv_heads), heads(s.kv_heads)};
+}
+
+Inputs Leaves(const Inputs& x, at::ScalarType dtype) {
+  const auto leaf = [&](const at::Tensor& t) {
+    return t.to(dtype).clone().set_requires_grad(true);
+  };
+  return {leaf(x.q), leaf(x.k), leaf(x.v)};
+}
+
+// The formula, of whole matrices.
+at::Tensor Formula(const Inputs& x) {
+  const int64_t repeat = x.q.size(1) / x.k.size(1), length = x.q.size(2);
+  const at::Tensor k = x.k.repeat_interleave(repeat, 1);
+  const at::Tensor v = x.v.repeat_interleave(repeat, 1);
+  const at::Tensor later = at::ones({length, length}, at::kBool).triu(1);
+  const at::Tensor scores =
+      (x.q.matmul(k.transpose(2, 3)) /
+       std::sqrt(static_cast<double>(x.q.size(3))))
+          .masked_fill(later, -std::numeric_limits<double>::infinity());
+  return scores.softmax(-1).matmul(v).transpose(1, 2).flatten(2);
+}
+
+double Difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+TEST_CASE("CausalAttention has the values and gradients of its formula",
+          "[model]") {
+  const int64_t length = GENERATE(1, 2, 6, 7, 16, 33, 95, 96, 97, 108, 205);
+  const int64_t dim = GENERATE(16, 64, 8);  // 8: LibTorch's.
+  const int64_t kv_heads = GENERATE(1, 3);
+  const AttentionShape shape{2, length, 3, kv_heads, dim};
+  INFO("length " << length << ", head_dim " << dim << ", kv_heads "
+                 << kv_heads);
+  const Inputs random = Random(shape, length);
+  const Inputs x = Leaves(random, at::kFloat);
+  const Inputs wide = Leaves(random, at::kDouble);
+  const at::Tensor out = CausalAttention(x.q, x.k, x.v);
+  const at::Tensor expected = Formula(wide);
+  REQUIRE(out.sizes() == expected.sizes());
+  CHECK(Difference(out, expected) < 1e-5);
+  const at::Tensor g = at::randn(out.sizes());
+  out.backward(g);
+  expected.backward(g.to(at::kDouble));
+  CHECK(Difference(x.q.grad(), wide.q.grad()) < 5e-5);
+  CHECK(Difference(x.k.grad(), wide.k.grad()) < 5e-5);
+  CHECK(Difference(x.v.grad(), wide.v.grad()) < 5e-5);
+}
+
+TEST_CASE("CausalAttention of a token does not depend on later ones",
+          "[model]") {
+  const AttentionShape shape{1, 110, 2, 1, 32};
+  Inputs x = Random(shape, 1);
+  const at::Tensor before = CausalAttention(x.q, x.k, x.v);
+  for (at::Tensor* const t : {&x.q, &x.k, &x.v})
+    t->narrow(2, 50, 60).fill_(std::nanf(""));
+  const at::Tensor after = CausalAttention(x.q, x.k, x.v);
+  CHECK(at::equal(before.narrow(1, 0, 48), after.narrow(1, 0, 48)));
+  CHECK(after.narrow(1, 50, 60).isnan().all().item<bool>());
+}
+
+TEST_CASE("CausalAttention gives the same bits for any number of threads",
+          "[model]") {
+  const AttentionShape shape{3, 130, 4, 2, 16};
+  const Inputs random = Random(shape, 2);
+  const at::Tensor g = at::randn({3, 130, 64});
+  const int before = at::get_num_threads();
+  std::vector<std::vector<at::Tensor>> found;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    const Inputs x = Leaves(random, at::kFloat);
+    const at::Tensor out = CausalAttention(x.q, x.k, x.v);
+    out.backward(g);
+    found.push_back({out.detach(), x.q.grad(), x.k.grad(), x.v.grad()});
+  }
+  at::set_num_threads(before);
+  for (size_t i = 0; i < found[0].size(); ++i) {
+    CHECK(at::equal(found[0][i], found[1][i]));
+    CHECK(at::equal(found[0][i], found[2][i]));
+  }
+}
+
+TEST_CASE(
+    "CausalAttention takes large scores and heads that are not contiguous",
+    "[model]") {
+  const AttentionShape shape{2, 40, 2, 2, 16};
+  Inputs x = Random(shape, 3);
+  x.q.mul_(100);
+  const Inputs wide = {x.q.to(at::kDouble), x.k.to(at::kDouble),
+                       x.v.to(at::kDouble)};
+  const auto turned = [](const at::Tensor& t) {
+    return t.transpose(1, 2).contiguous().transpose(1, 2);
+  };
+  const at::Tensor out = CausalAttention(turned(x.q), turned(x.k), turned(x.v));
+  CHECK(Difference(out, Formula(wide)) < 1e-3);
+  CHECK(at::equal(out, CausalAttention(x.q, x.k, x.v)));
+}
+
+TEST_CASE("CausalAttention of no sequences is empty", "[model]") {
+  const at::Tensor none = at::ones({0, 2, 5, 16});
+  CHECK(CausalAttention(none, none, none).sizes() ==
+        at::IntArrayRef({0, 5, 32}));
+}
+
+}  // namespace
+}  // namespace mpo::model
