@@ -8,6 +8,7 @@
 #include <new>
 
 #include "mpo/tensor/fast_exp.h"
+#include "mpo/tensor/parallel.h"
 #include "mpo/tensor/tile.h"
 
 namespace mpo::model {
@@ -44,13 +45,14 @@ class Scratch {
   std::unique_ptr<float[], Delete> memory_;
 };
 
-// [rows, depth] products of packed operands, `tile` by `panel`.
+// Where a tile of results goes.
 struct Target {
   float* at;
   int64_t ld;
   int64_t rows;  // Of the tile that are wanted.
 };
 
+// out (+)= x^T w of packed operands, x [depth][6], w [depth][16].
 void Multiply(int64_t depth, const float* x, const float* w, bool accumulate,
               const Target& out) {
   if (out.rows >= kTileRows) {
@@ -64,7 +66,7 @@ void Multiply(int64_t depth, const float* x, const float* w, bool accumulate,
 // of a product with queries.
 class KeyPanels {
  public:
-  KeyPanels(const AttentionShape& s)
+  explicit KeyPanels(const AttentionShape& s)
       : dim_(s.head_dim), scratch_(RoundUp(s.length, kTileColumns) * dim_) {}
   void Fill(const float* rows, int64_t length) {
     PackColumns({rows, dim_, false}, length, dim_, dim_, kTileColumns * dim_,
@@ -139,7 +141,7 @@ float Softmax(float scale, int64_t query, int64_t seen, float* x) {
   const int64_t keys = query + 1;
   float most = x[0];
 #pragma omp simd reduction(max : most)
-  for (int64_t j = 0; j < keys; ++j) most = std::max(most, x[j]);
+  for (int64_t j = 0; j < keys; ++j) most = x[j] > most ? x[j] : most;
   most *= scale;
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -154,41 +156,48 @@ float Softmax(float scale, int64_t query, int64_t seen, float* x) {
   return most + std::log(sum);
 }
 
-void Forward(const AttentionShape& s, int64_t sequence, int64_t kv_head,
-             const float* q, const float* k, const float* v, float* out,
-             float* log_sums) {
-  const int64_t dim = s.head_dim, group = s.heads / s.kv_heads;
-  const int64_t floats = s.length * dim, ld = s.heads * dim;
-  const float scale = 1 / std::sqrt(static_cast<float>(dim));
-  KeyPanels keys(s);
-  ValuePanels values(s.length, dim);
-  Rows rows(s.length);
-  Scratch queries(kTileRows * dim + 2);
-  const int64_t kv = (sequence * s.kv_heads + kv_head) * floats;
-  keys.Fill(k + kv, s.length);
-  values.Fill(v + kv, dim, s.length);
-  for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-    const int64_t head = sequence * s.heads + h;
-    for (int64_t query = 0; query < s.length; query += kTileRows) {
-      const int64_t count = std::min<int64_t>(kTileRows, s.length - query);
-      const int64_t seen = Seen(query, s.length);
-      PackRows({q + head * floats + query * dim, dim, false}, count, dim, dim,
-               queries.get());
-      rows.Score(queries.get(), dim, keys, seen);
-      for (int64_t i = 0; i < count; ++i) {
-        log_sums[head * s.length + query + i] =
-            Softmax(scale, query + i, seen, rows.row(i));
-      }
-      const float* const probabilities = rows.Packed(seen);
+// The forward pass, with memory for one sequence and head of k at a time.
+class Forward {
+ public:
+  explicit Forward(const AttentionShape& s)
+      : s_(s),
+        scale_(1 / std::sqrt(static_cast<float>(s.head_dim))),
+        keys_(s),
+        values_(s.length, s.head_dim),
+        rows_(s.length),
+        queries_(kTileRows * s.head_dim + 2) {}
+
+  void KeysAndValues(const float* k, const float* v) {
+    keys_.Fill(k, s_.length);
+    values_.Fill(v, s_.head_dim, s_.length);
+  }
+
+  // q [length, head_dim]; out with rows `ld` apart.
+  void Head(const float* q, float* out, int64_t ld, float* log_sums) {
+    const int64_t dim = s_.head_dim;
+    for (int64_t query = 0; query < s_.length; query += kTileRows) {
+      const int64_t count = std::min<int64_t>(kTileRows, s_.length - query);
+      const int64_t seen = Seen(query, s_.length);
+      PackRows({q + query * dim, dim, false}, count, dim, dim, queries_.get());
+      rows_.Score(queries_.get(), dim, keys_, seen);
+      for (int64_t i = 0; i < count; ++i)
+        log_sums[query + i] = Softmax(scale_, query + i, seen, rows_.row(i));
+      const float* const probabilities = rows_.Packed(seen);
       for (int64_t d = 0; d < dim; d += kTileColumns) {
-        float* const to =
-            out + (sequence * s.length + query) * ld + h * dim + d;
-        Multiply(seen, probabilities, values.panel(d), /*accumulate=*/false,
-                 {to, ld, count});
+        Multiply(seen, probabilities, values_.panel(d), /*accumulate=*/false,
+                 {out + query * ld + d, ld, count});
       }
     }
   }
-}
+
+ private:
+  const AttentionShape s_;
+  const float scale_;
+  KeyPanels keys_;
+  ValuePanels values_;
+  Rows rows_;
+  Scratch queries_;
+};
 
 // Rows of queries of a block as tiles of six keys, [kBlock][6]: the transposed
 // operand of products over the queries.
@@ -216,12 +225,11 @@ class ByKey {
   Scratch scratch_;
 };
 
-// The backward pass of one sequence and head of k: the heads of q that look at
-// it one after the other, each in blocks of queries.
+// The backward pass, with memory for one sequence and head of k at a time: the
+// heads of q that look at it one after the other, each in blocks of queries.
 class Backward {
  public:
-  Backward(const AttentionShape& s, const float* k, const float* v, float* dk,
-           float* dv)
+  explicit Backward(const AttentionShape& s)
       : s_(s),
         scale_(1 / std::sqrt(static_cast<float>(s.head_dim))),
         keys_(s),
@@ -234,14 +242,17 @@ class Backward {
         queries_(kTileRows * s.head_dim + 2),
         grads_(kTileRows * s.head_dim + 2),
         by_key_(s.length),
-        slopes_by_key_(s.length),
-        dk_(dk),
-        dv_(dv) {
-    keys_.Fill(k, s.length);
-    values_.Fill(v, s.length);
-    keys_plain_.Fill(k, s.head_dim, s.length);
-    std::fill(dk, dk + s.length * s.head_dim, 0.0F);
-    std::fill(dv, dv + s.length * s.head_dim, 0.0F);
+        slopes_by_key_(s.length) {}
+
+  // Gradients by k and v [length, head_dim] go to dk and dv.
+  void KeysAndValues(const float* k, const float* v, float* dk, float* dv) {
+    keys_.Fill(k, s_.length);
+    values_.Fill(v, s_.length);
+    keys_plain_.Fill(k, s_.head_dim, s_.length);
+    dk_ = dk;
+    dv_ = dv;
+    std::fill(dk, dk + s_.length * s_.head_dim, 0.0F);
+    std::fill(dv, dv + s_.length * s_.head_dim, 0.0F);
   }
 
   // q, dq [length, head_dim]; g with rows `ld` apart.
@@ -341,8 +352,8 @@ class Backward {
   Rows rows_, slopes_;
   Scratch queries_, grads_;
   ByKey by_key_, slopes_by_key_;
-  float* const dk_;
-  float* const dv_;
+  float* dk_ = nullptr;
+  float* dv_ = nullptr;
 };
 
 }  // namespace
@@ -353,10 +364,21 @@ bool HasAttentionLoops(const AttentionShape& s) {
 
 void AttentionLoop(const AttentionShape& s, const float* q, const float* k,
                    const float* v, float* out, float* log_sums, int threads) {
-  const int64_t tasks = s.batch * s.kv_heads;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t i = 0; i < tasks; ++i)
-    Forward(s, i / s.kv_heads, i % s.kv_heads, q, k, v, out, log_sums);
+  const int64_t tasks = s.batch * s.kv_heads, group = s.heads / s.kv_heads;
+  const int64_t floats = s.length * s.head_dim, ld = s.heads * s.head_dim;
+  tensor::OnThreads(threads, [&](int thread) {
+    Forward forward(s);
+    for (int64_t i = thread; i < tasks; i += threads) {
+      forward.KeysAndValues(k + i * floats, v + i * floats);
+      for (int64_t head = i * group; head < (i + 1) * group; ++head) {
+        const int64_t sequence = head / s.heads;
+        forward.Head(
+            q + head * floats,
+            out + sequence * s.length * ld + head % s.heads * s.head_dim, ld,
+            log_sums + head * s.length);
+      }
+    }
+  });
 }
 
 void AttentionBackwardLoop(const AttentionShape& s, const float* q,
@@ -365,19 +387,20 @@ void AttentionBackwardLoop(const AttentionShape& s, const float* q,
                            float* dk, float* dv, int threads) {
   const int64_t tasks = s.batch * s.kv_heads, group = s.heads / s.kv_heads;
   const int64_t floats = s.length * s.head_dim, ld = s.heads * s.head_dim;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t i = 0; i < tasks; ++i) {
-    const int64_t sequence = i / s.kv_heads;
-    Backward backward(s, k + i * floats, v + i * floats, dk + i * floats,
-                      dv + i * floats);
-    for (int64_t h = 0; h < group; ++h) {
-      const int64_t of_q = i % s.kv_heads * group + h;
-      const int64_t head = sequence * s.heads + of_q;
-      backward.Head(q + head * floats, log_sums + head * s.length,
-                    g + sequence * s.length * ld + of_q * s.head_dim, ld,
-                    dq + head * floats);
+  tensor::OnThreads(threads, [&](int thread) {
+    Backward backward(s);
+    for (int64_t i = thread; i < tasks; i += threads) {
+      backward.KeysAndValues(k + i * floats, v + i * floats, dk + i * floats,
+                             dv + i * floats);
+      for (int64_t head = i * group; head < (i + 1) * group; ++head) {
+        const int64_t sequence = head / s.heads;
+        backward.Head(
+            q + head * floats, log_sums + head * s.length,
+            g + sequence * s.length * ld + head % s.heads * s.head_dim, ld,
+            dq + head * floats);
+      }
     }
-  }
+  });
 }
 
 }  // namespace mpo::model

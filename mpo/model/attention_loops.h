@@ -9,15 +9,16 @@ namespace mpo::model {
 // those of k and v in groups (grouped-query attention). Scores are computed for
 // six queries at a time and never for keys behind a tile of sixteen that no
 // query of the six may see. Work is divided by sequence and head of k over
-// `threads` OpenMP threads, with the same bits for any number of them.
+// `threads` OpenMP threads, with the same bits for any number of them; memory
+// that is short throws std::bad_alloc.
 struct AttentionShape {
   int64_t batch = 0, length = 0;
   int64_t heads = 0, kv_heads = 0;  // Of q; of k and v.
   int64_t head_dim = 0;
 };
 
-// Whether the loops take it: a build that has tiles (mpo/tensor/tile.h),
-// head_dim a multiple of 16.
+// Whether the loops take it: there are tiles (mpo/tensor/tile.h), head_dim is a
+// multiple of 16.
 bool HasAttentionLoops(const AttentionShape& shape);
 
 // out [batch, length, heads * head_dim] = softmax(q k^T / sqrt(head_dim)) v

@@ -14,11 +14,11 @@ using torch::autograd::variable_list;
 const float* In(const at::Tensor& x) { return x.const_data_ptr<float>(); }
 float* Out(const at::Tensor& x) { return x.mutable_data_ptr<float>(); }
 
-AttentionShape ShapeOf(const at::Tensor& q, const at::Tensor& k) {
+AttentionShape ShapeOf(const at::Tensor& q, int64_t kv_heads) {
   return {.batch = q.size(0),
           .length = q.size(2),
           .heads = q.size(1),
-          .kv_heads = k.size(1),
+          .kv_heads = kv_heads,
           .head_dim = q.size(3)};
 }
 
@@ -29,7 +29,7 @@ class CausalAttentionFunction
                             const at::Tensor& keys, const at::Tensor& values) {
     const at::Tensor q = queries.contiguous(), k = keys.contiguous(),
                      v = values.contiguous();
-    const AttentionShape s = ShapeOf(q, k);
+    const AttentionShape s = ShapeOf(q, k.size(1));
     const at::Tensor out =
         at::empty({s.batch, s.length, s.heads * s.head_dim}, q.options());
     const at::Tensor log_sums =
@@ -46,8 +46,8 @@ class CausalAttentionFunction
     const at::Tensor g = grads[0].contiguous();
     const at::Tensor dq = at::empty_like(q), dk = at::empty_like(k),
                      dv = at::empty_like(v);
-    AttentionBackwardLoop(ShapeOf(q, k), In(q), In(k), In(v), In(saved[3]),
-                          In(g), Out(dq), Out(dk), Out(dv),
+    AttentionBackwardLoop(ShapeOf(q, k.size(1)), In(q), In(k), In(v),
+                          In(saved[3]), In(g), Out(dq), Out(dk), Out(dv),
                           at::get_num_threads());
     return {dq, dk, dv};
   }
@@ -55,10 +55,22 @@ class CausalAttentionFunction
 
 }  // namespace
 
+bool AttendsInLoops(const at::Tensor& q, int64_t kv_heads) {
+  return q.scalar_type() == at::kFloat && q.device().is_cpu() &&
+         q.numel() > 0 && HasAttentionLoops(ShapeOf(q, kv_heads)) &&
+         q.size(0) * kv_heads >=
+             (at::in_parallel_region() ? 1 : at::get_num_threads());
+}
+
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v) {
-  if (q.scalar_type() == at::kFloat && q.device().is_cpu() && q.numel() > 0 &&
-      HasAttentionLoops(ShapeOf(q, k))) {
+  TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() &&
+                  k.size(1) > 0 && q.size(1) % k.size(1) == 0 &&
+                  k.size(0) == q.size(0) && k.size(2) == q.size(2) &&
+                  k.size(3) == q.size(3),
+              "attention: q ", q.sizes(), " does not fit k ", k.sizes(),
+              " and v ", v.sizes());
+  if (AttendsInLoops(q, k.size(1))) {
     return CausalAttentionFunction::apply(q, k, v);
   }
   const int64_t repeat = q.size(1) / k.size(1);

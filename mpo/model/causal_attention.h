@@ -3,16 +3,23 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace mpo::model {
 
 // softmax(q k^T / sqrt(head_dim)) v, where a token sees itself and those before
 // it (Vaswani et al. 2017, equation 1), with its backward pass. Heads of q
 // share those of k and v in groups. q [batch, heads, length, head_dim]; k, v
 // [batch, kv_heads, length, head_dim]; returns [batch, length, heads *
-// head_dim], contiguous. In float32 on the CPU our own loops where the build
-// has them (attention_loops.h), else LibTorch's scaled_dot_product_attention.
-// Thread-safe; LibTorch's exceptions pass through.
+// head_dim], contiguous. Our own loops where AttendsInLoops, else LibTorch's
+// scaled_dot_product_attention. Thread-safe; c10::Error for shapes that do not
+// fit, LibTorch's exceptions pass through.
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v);
+
+// Whether that is with our own loops (attention_loops.h), which need no
+// repeated heads: float32 on the CPU, head_dim a multiple of 16, a processor
+// with AVX2 and without AVX-512, and a sequence and head of k for every thread.
+bool AttendsInLoops(const at::Tensor& q, int64_t kv_heads);
 
 }  // namespace mpo::model

@@ -73,14 +73,32 @@ TEST_CASE("CausalAttention has the values and gradients of its formula",
 
 TEST_CASE("CausalAttention of a token does not depend on later ones",
           "[model]") {
-  const AttentionShape shape{1, 110, 2, 1, 32};
+  const AttentionShape shape{1, 110, 4, 2, 32};
   Inputs x = Random(shape, 1);
   const at::Tensor before = CausalAttention(x.q, x.k, x.v);
   for (at::Tensor* const t : {&x.q, &x.k, &x.v})
-    t->narrow(2, 50, 60).fill_(std::nanf(""));
+    t->narrow(2, 50, 60).mul_(-7).add_(3);
   const at::Tensor after = CausalAttention(x.q, x.k, x.v);
-  CHECK(at::equal(before.narrow(1, 0, 48), after.narrow(1, 0, 48)));
-  CHECK(after.narrow(1, 50, 60).isnan().all().item<bool>());
+  CHECK(at::allclose(before.narrow(1, 0, 50), after.narrow(1, 0, 50), 1e-5,
+                     1e-6));
+  CHECK_FALSE(at::allclose(before.narrow(1, 50, 60), after.narrow(1, 50, 60)));
+}
+
+TEST_CASE("CausalAttention passes NaN on", "[model]") {
+  Inputs x = Random({2, 40, 2, 2, 16}, 4);
+  x.k[1][0][20].fill_(std::nanf(""));
+  const at::Tensor out = CausalAttention(x.q, x.k, x.v);
+  CHECK(out[0].isfinite().all().item<bool>());
+  CHECK(out[1].narrow(0, 20, 20).narrow(1, 0, 16).isnan().all().item<bool>());
+}
+
+TEST_CASE("CausalAttention refuses shapes that do not fit", "[model]") {
+  const Inputs x = Random({2, 40, 4, 2, 16}, 5);
+  CHECK_THROWS(CausalAttention(x.q, x.k.narrow(2, 0, 30), x.v));
+  CHECK_THROWS(
+      CausalAttention(x.q, x.k.narrow(2, 0, 30), x.v.narrow(2, 0, 30)));
+  CHECK_THROWS(CausalAttention(x.q.narrow(1, 0, 3), x.k, x.v));
+  CHECK_THROWS(CausalAttention(x.q.narrow(0, 0, 1), x.k, x.v));
 }
 
 TEST_CASE("CausalAttention gives the same bits for any number of threads",

@@ -92,9 +92,10 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
                                    Scale(adapter), w.packed.qkv)
                          .split_with_sizes({q_size, kv_size, kv_size}, -1);
   const bool causal = !batch.bias.defined();
-  const int64_t repeat = causal ? 1 : c.heads / c.kv_heads;
   const at::Tensor q = RotateHeads(
       NormHeads(parts[0], w.q_norm, c.rms_norm_eps), c.head_dim, 1, &rotary);
+  const bool grouped = causal && AttendsInLoops(q, c.kv_heads);
+  const int64_t repeat = grouped ? 1 : c.heads / c.kv_heads;
   const at::Tensor k =
       RotateHeads(NormHeads(parts[1], w.k_norm, c.rms_norm_eps), c.head_dim,
                   repeat, &rotary);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "mpo/base/file.h"
 #include "mpo/model/safetensors.h"
+#include "mpo/tensor/products.h"
 #include "nlohmann/json.hpp"
 
 namespace mpo::model {
@@ -52,6 +53,58 @@ void CheckAgainstFixture(const LanguageModel& model, const LoraAdapter* adapter,
       CHECK((own.sum(-1) - sums).abs().max().item<double>() <
             1e-4 * largest * static_cast<double>(own.size(1)));
     }
+  }
+}
+
+TEST_CASE("a model with packed weights has the same logits and gradients",
+          "[model]") {
+  ModelConfig config;
+  config.vocab_size = 50;
+  config.hidden_size = 112;
+  config.intermediate_size = 160;
+  config.layers = 3;
+  config.heads = 7;
+  config.kv_heads = 7;
+  config.head_dim = 16;
+  config.context = 256;
+  const auto base = *LanguageModel::Random(config, 1);
+  const auto packed =
+      std::make_shared<const LanguageModel>(base->WithPacked(1));
+  if (tensor::Packed(base->layer(0).qkv).defined()) {
+    CHECK(packed->layer(0).packed.qkv.transposed.defined());
+    CHECK_FALSE(packed->layer(0).packed.qkv.plain.defined());
+    CHECK(packed->layer(2).packed.down.plain.defined());
+    CHECK_FALSE(packed->Cast(at::kBFloat16).layer(2).packed.o.plain.defined());
+  }
+  LoraConfig lora;
+  lora.rank = 4;
+  lora.layers = 2;
+  std::vector<std::vector<int32_t>> sequences;
+  for (int i = 0; i < 8; ++i) {
+    sequences.emplace_back(100 + i);
+    for (int j = 0; j < 100 + i; ++j) sequences[i][j] = (7 * i + 3 * j) % 50;
+  }
+  const auto batch = *PadSequences(sequences, PaddingSide::kRight);
+  const auto run = [&](const LanguageModel& model) {
+    const auto adapter = *LoraAdapter::Create(lora, config, 3);
+    std::vector<at::Tensor> leaves;
+    for (const tensor::NamedTensor& x : adapter->Parameters()) {
+      at::NoGradGuard no_grad;
+      // B begins as zeros, and A without a gradient.
+      at::Tensor(x.tensor).add_(0.01);
+      leaves.push_back(x.tensor);
+    }
+    const at::Tensor logits = Forward(model, adapter.get(), batch);
+    std::vector<at::Tensor> found = torch::autograd::grad(
+        {logits.log_softmax(-1).select(-1, 5).sum()}, leaves);
+    found.push_back(logits.detach());
+    return found;
+  };
+  const auto expected = run(*base), found = run(*packed);
+  REQUIRE(expected.size() > 20);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    INFO(i);
+    CHECK(at::equal(expected[i], found[i]));
   }
 }
 

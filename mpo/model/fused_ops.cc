@@ -324,7 +324,8 @@ at::Tensor RotateHeads(const at::Tensor& x, int64_t head_dim, int64_t repeat,
         {halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin},
         -1);
   }
-  return y.transpose(1, 2).repeat_interleave(repeat, 1).contiguous();
+  y = y.transpose(1, 2);
+  return (repeat == 1 ? y : y.repeat_interleave(repeat, 1)).contiguous();
 }
 
 }  // namespace mpo::model

@@ -135,17 +135,21 @@ TEST_CASE("AdaptedLinear adds a product beyond the cache to the adapters'",
 }
 
 TEST_CASE("AdaptedLinear with packed weights has the same bits", "[model]") {
+  // Inputs and outputs beyond a core's cache, and within it.
+  const int64_t rows = GENERATE(100, 800);
   const at::Tensor w = Values({320, 192}, 0.2, false);
   const std::vector<LinearAdapter> adapters = {
       {Values({4, 192}, 0.3), Values({320, 4}, 0.4), 0}};
   const auto run = [&](const PackedWeight& packed) {
-    const at::Tensor x = Values({4, 100, 192}, 0.1);
+    const at::Tensor x = Values({1, rows, 192}, 0.1);
     const at::Tensor y = AdaptedLinear(x, w, {}, adapters, 0.5, packed);
     y.backward(Values(y.sizes(), 0.7, false));
     return std::vector<at::Tensor>{y.detach(), x.grad()};
   };
   const auto plain = run({});
-  const auto packed = run({tensor::Packed(w.t()), tensor::Packed(w)});
+  const PackedWeight both = {tensor::Packed(w.t()), tensor::Packed(w)};
+  CHECK(both.transposed.defined() == both.plain.defined());
+  const auto packed = run(both);
   CHECK(at::equal(plain[0], packed[0]));
   CHECK(at::equal(plain[1], packed[1]));
 }

@@ -13,8 +13,8 @@ namespace mpo::tensor {
 // over at most 288 products and then added, whatever the number of rows and
 // columns: a result has the same bits in every part of a larger product.
 
-// Whether PackedProduct takes it: alpha 1, beta 0 or 1, at least 96 rows, and a
-// build for processors with AVX2 and FMA, without AVX-512.
+// Whether PackedProduct takes it: HasTiles(), alpha 1, beta 0 or 1, at least 96
+// rows and columns, k at least 8.
 bool PackedProductFits(const Sgemm& product);
 
 // Of op(b), [k, n]: floats of its packed form, and the packed form itself, on a

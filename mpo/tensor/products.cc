@@ -47,6 +47,10 @@ bool RunOwn(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b,
       c.size(1) != b.size(1)) {
     return false;  // LibTorch says what is wrong.
   }
+  TORCH_CHECK(
+      !packed.defined() || packed.numel() == PackedFloats(b.size(1), b.size(0)),
+      "packed: expected the packed form of a matrix [", b.size(0), ", ",
+      b.size(1), "], found ", packed.numel(), " floats");
   const Rows of_a = RowsOf(a), of_b = RowsOf(b), of_c = RowsOf(c);
   if (!of_a.fit || !of_b.fit || !of_c.fit || of_c.transposed) return false;
   RunSgemm(

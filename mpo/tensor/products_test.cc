@@ -8,6 +8,7 @@
 
 #include "mpo/tensor/openblas.h"
 #include "mpo/tensor/sgemm.h"
+#include "mpo/tensor/tile.h"
 
 namespace mpo::tensor {
 namespace {
@@ -27,6 +28,9 @@ at::Tensor Matrix(int64_t rows, int64_t columns, int kind) {
       return at::randn({rows, columns, 2}).select(2, 0);
   }
 }
+
+// Whether this machine multiplies with RunSgemm and tiles of our own.
+bool OwnProducts() { return OpenBlas::Get() != nullptr && HasTiles(); }
 
 void CheckProduct(int64_t m, int64_t k, int64_t n) {
   INFO(m << " x " << k << " x " << n);
@@ -65,6 +69,7 @@ TEST_CASE("A packed matrix gives the bits of the matrix itself", "[tensor]") {
     INFO("layout " << kind);
     const at::Tensor b = Matrix(300, 4000, kind);
     const at::Tensor packed = Packed(b);
+    CHECK(packed.defined() == (OwnProducts() && kind != 4));
     const at::Tensor c = at::full({200, 4000}, NAN), d = c.clone();
     MultiplyInto(c, a, b);
     MultiplyInto(d, a, b, 1, 0, packed);
@@ -76,6 +81,10 @@ TEST_CASE("A packed matrix gives the bits of the matrix itself", "[tensor]") {
     CHECK(at::equal(d.narrow(0, 0, 3), Multiply(a.narrow(0, 0, 3), b)));
   }
   CHECK_FALSE(Packed(at::ones({0, 3})).defined());
+  if (OwnProducts()) {
+    CHECK_THROWS(MultiplyInto(at::empty({200, 4000}), a, at::ones({300, 4000}),
+                              1, 0, Packed(at::ones({300, 160}))));
+  }
   CHECK_FALSE(Packed(at::ones({300, 2})).defined());
   CHECK_FALSE(Packed(at::ones({300, 300}, at::kDouble)).defined());
 }
@@ -91,7 +100,7 @@ TEST_CASE("Empty products and other dtypes are LibTorch's", "[tensor]") {
   CHECK_THROWS(Multiply(at::ones({2, 3}), at::ones({2, 2})));
 }
 
-TEST_CASE("OpenBLAS gives the same bits for the same threads", "[tensor]") {
+TEST_CASE("RunSgemm gives the same bits for the same threads", "[tensor]") {
   const auto library = OpenBlas::Load(
       "/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0");
   if (!library.has_value()) {
@@ -100,21 +109,23 @@ TEST_CASE("OpenBLAS gives the same bits for the same threads", "[tensor]") {
   }
   CHECK_THAT(library->description(), Catch::Contains("OpenBLAS"));
   torch::manual_seed(2);
-  const at::Tensor a = at::randn({300, 64}), b = at::randn({64, 200});
+  // Of 200 columns the tiles take most parts, of 90 the library.
+  const int64_t columns = GENERATE(90, 200);
+  const at::Tensor a = at::randn({300, 64}), b = at::randn({64, columns});
   const at::Tensor exact = at::mm(a.to(at::kDouble), b.to(at::kDouble));
   for (int threads : {1, 2, 3, 8}) {
     at::Tensor first;
     for (int again = 0; again < 3; ++again) {
-      const at::Tensor c = at::empty({300, 200});
+      const at::Tensor c = at::empty({300, columns});
       RunSgemm({.m = 300,
-                .n = 200,
+                .n = columns,
                 .k = 64,
                 .a = a.const_data_ptr<float>(),
                 .lda = 64,
                 .b = b.const_data_ptr<float>(),
-                .ldb = 200,
+                .ldb = columns,
                 .c = c.mutable_data_ptr<float>(),
-                .ldc = 200},
+                .ldc = columns},
                *library, threads);
       CHECK((c - exact).abs().max().item<double>() < 1e-4);
       if (first.defined()) CHECK(at::equal(first, c));

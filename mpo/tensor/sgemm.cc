@@ -15,8 +15,8 @@ constexpr int64_t kLeastWork = 1 << 18;  // Multiplications.
 constexpr int64_t kLeastRows = 128;
 // Times as many columns as rows from which on columns are split in any case.
 constexpr int64_t kMostWider = 16;
-// Parts begin at multiples of this, as packed panels of columns do.
-constexpr int64_t kGranule = 16;
+// Packed panels of columns begin at multiples of this.
+constexpr int64_t kPanel = 16;
 
 Sgemm Part(Sgemm p, int64_t row, int64_t rows, int64_t column,
            int64_t columns) {
@@ -40,9 +40,9 @@ void RunSgemm(const Sgemm& p, const OpenBlas& library, int threads) {
       p.m >= p.n || (p.m >= parts * kLeastRows && p.n < kMostWider * p.m);
   const int64_t length = by_rows ? p.m : p.n;
   OnThreads(parts, [&](int i) {
+    const int64_t step = !by_rows && p.packed_b != nullptr ? kPanel : 1;
     const auto border = [&](int64_t part) {
-      return part == parts ? length
-                           : length * part / parts / kGranule * kGranule;
+      return part == parts ? length : length * part / parts / step * step;
     };
     const int64_t begin = border(i);
     const int64_t count = border(i + 1) - begin;

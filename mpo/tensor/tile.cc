@@ -68,7 +68,10 @@ inline void StoreSum(bool accumulate, Half low, Half high, float* out) {
 
 }  // namespace
 
-bool HasTiles() { return true; }
+bool HasTiles() {
+  static const bool has = !__builtin_cpu_supports("avx512f");
+  return has;
+}
 
 void PackRows(const Operand& x, int64_t rows, int64_t depth, int64_t padded,
               float* out) {
@@ -180,7 +183,8 @@ void EdgeTile(int64_t depth, const float* x, const float* w, int64_t rows,
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
       float& to = out[i * ld + j];
-      to = tile[i * kTileColumns + j] + (accumulate ? to : 0);
+      to = accumulate ? to + tile[i * kTileColumns + j]
+                      : tile[i * kTileColumns + j];
     }
   }
 }
@@ -189,15 +193,25 @@ void EdgeTile(int64_t depth, const float* x, const float* w, int64_t rows,
 
 #else
 
+#include <cstdlib>
+
 namespace mpo::tensor {
 
 bool HasTiles() { return false; }
 void Tile(int64_t, const float*, const float*, const float*, bool, float*,
-          int64_t) {}
+          int64_t) {
+  std::abort();
+}
 void EdgeTile(int64_t, const float*, const float*, int64_t, int64_t, bool,
-              float*, int64_t) {}
-void PackRows(const Operand&, int64_t, int64_t, int64_t, float*) {}
-void PackColumns(const Operand&, int64_t, int64_t, int64_t, int64_t, float*) {}
+              float*, int64_t) {
+  std::abort();
+}
+void PackRows(const Operand&, int64_t, int64_t, int64_t, float*) {
+  std::abort();
+}
+void PackColumns(const Operand&, int64_t, int64_t, int64_t, int64_t, float*) {
+  std::abort();
+}
 
 }  // namespace mpo::tensor
 

@@ -13,8 +13,9 @@ inline constexpr int kTileRows = 6;
 inline constexpr int kTileColumns = 16;
 inline constexpr int kTileStep = 8;  // Depths are multiples of it.
 
-// Whether this build has tiles: for processors with AVX2 and FMA, without
-// AVX-512. Without, none of the functions below may be called.
+// Whether there are tiles: in a build for AVX2 and FMA, on a processor without
+// AVX-512, of which the libraries make use. Otherwise none of the functions
+// below may be called.
 bool HasTiles();
 
 // out [6, 16], rows `ld` apart, (+)= x^T w for x [depth][6] and w [depth][16],

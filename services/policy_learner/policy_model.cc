@@ -29,7 +29,7 @@ absl::StatusOr<std::shared_ptr<const model::LanguageModel>> PlacedAs(
                                            placement);
 }
 
-// Packed copies take up to twice the memory of the layers: 2 GiB here.
+// Floats of layers that are packed.
 constexpr int64_t kMostPacked = int64_t{1} << 28;
 
 int64_t LayerFloats(const model::ModelConfig& c) {
@@ -43,7 +43,7 @@ absl::StatusOr<PolicyModel> PolicyModel::Create(
     std::shared_ptr<const model::LanguageModel> base,
     const std::optional<model::LoraConfig>& lora, uint64_t seed,
     std::shared_ptr<const model::LanguageModel> reference,
-    const model::LoadOptions& placement) {
+    const model::LoadOptions& placement, bool packed) {
   PolicyModel policy;
   if (reference != nullptr) {
     const model::ModelConfig &own = base->config(),
@@ -67,7 +67,8 @@ absl::StatusOr<PolicyModel> PolicyModel::Create(
                          model::MasterWeights::Create(*base, placement));
   }
   MPO_ASSIGN_OR_RETURN(policy.base_, PlacedAs(std::move(base), placement));
-  if (policy.adapter_ && LayerFloats(policy.base_->config()) <= kMostPacked) {
+  if (packed && policy.adapter_ &&
+      LayerFloats(policy.base_->config()) <= kMostPacked) {
     MPO_RETURN_IF_ERROR(tensor::CatchTorch("pack the weights", [&] {
       policy.base_ = std::make_shared<const model::LanguageModel>(
           policy.base_->WithPacked(policy.adapter_->first_layer()));

@@ -23,12 +23,14 @@ class PolicyModel {
   // adapter is the policy with the adapter off. Base, reference and what the
   // policy runs on get the dtype and device of `placement`; what is trained is
   // float32. INVALID_ARGUMENT when the adapter does not fit the model or the
-  // reference has another vocabulary or a shorter context.
+  // reference has another vocabulary or a shorter context. With `packed` the
+  // base of an adapter is LanguageModel::WithPacked, up to 1 GiB of layers:
+  // faster, for up to twice their memory.
   static absl::StatusOr<PolicyModel> Create(
       std::shared_ptr<const model::LanguageModel> base,
       const std::optional<model::LoraConfig>& lora, uint64_t seed,
       std::shared_ptr<const model::LanguageModel> reference = nullptr,
-      const model::LoadOptions& placement = {});
+      const model::LoadOptions& placement = {}, bool packed = false);
 
   const model::LanguageModel& reference() const {
     return reference_ ? *reference_ : *base_;

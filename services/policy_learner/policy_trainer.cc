@@ -71,7 +71,9 @@ absl::StatusOr<std::unique_ptr<PolicyTrainer>> PolicyTrainer::Create(
   MPO_ASSIGN_OR_RETURN(
       PolicyModel model,
       PolicyModel::Create(std::move(base), options.lora, options.seed,
-                          std::move(reference), options.placement));
+                          std::move(reference), options.placement,
+                          // Who has layers computed again is short of memory.
+                          options.activations == model::Activations::kKept));
   return tensor::CatchTorch("make trainer", [&] {
     return std::unique_ptr<PolicyTrainer>(
         new PolicyTrainer(std::move(model), std::move(value_trunk), options,
