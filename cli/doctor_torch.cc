@@ -9,6 +9,7 @@
 #include "cli/doctor_checks.h"
 #include "mpo/tensor/openblas.h"
 #include "mpo/tensor/threads.h"
+#include "mpo/tensor/tile.h"
 
 namespace mpo::cli {
 
@@ -17,13 +18,15 @@ Finding CheckTorch() {
     const tensor::OpenBlas* const blas = tensor::OpenBlas::Get();
     const at::Tensor ones = at::ones({64, 64});
     const bool right = ones.mm(ones).sum().item<double>() == 64.0 * 64 * 64;
-    return {.level = right ? Finding::Level::kOk : Finding::Level::kFailed,
-            .name = "libtorch",
-            .detail = absl::StrCat(
-                TORCH_VERSION, ", ", at::get_cpu_capability(), ", ",
-                tensor::Threads(), " threads, products: ",
-                blas == nullptr ? "LibTorch's" : blas->description(),
-                right ? "" : ", and it computes wrongly")};
+    return {
+        .level = right ? Finding::Level::kOk : Finding::Level::kFailed,
+        .name = "libtorch",
+        .detail = absl::StrCat(
+            TORCH_VERSION, ", ", at::get_cpu_capability(), ", ",
+            tensor::Threads(), " threads, products: ",
+            blas == nullptr ? "LibTorch's" : blas->description(),
+            blas != nullptr && tensor::HasTiles() ? ", large ones our own" : "",
+            right ? "" : ", and it computes wrongly")};
   } catch (const std::exception& error) {
     return {.level = Finding::Level::kFailed,
             .name = "libtorch",

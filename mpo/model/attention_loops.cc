@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
-#include <new>
 
+#include "mpo/model/attention_panels.h"
 #include "mpo/tensor/fast_exp.h"
 #include "mpo/tensor/parallel.h"
 #include "mpo/tensor/tile.h"
@@ -14,126 +13,16 @@
 namespace mpo::model {
 namespace {
 
-using tensor::EdgeTile;
 using tensor::FastExp;
 using tensor::kTileColumns;
 using tensor::kTileRows;
 using tensor::kTileStep;
-using tensor::PackColumns;
 using tensor::PackRows;
-using tensor::Tile;
+using tensor::RoundUp;
 
 // Queries whose probabilities and their gradients are kept at a time in the
 // backward pass: a multiple of a tile's rows, columns and step.
 constexpr int64_t kBlock = 96;
-
-int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-// Floats of no value yet, from a cache line on.
-class Scratch {
- public:
-  explicit Scratch(int64_t size)
-      : memory_(new (std::align_val_t{64}) float[size]) {}
-  float* get() { return memory_.get(); }
-
- private:
-  struct Delete {
-    void operator()(float* floats) const {
-      ::operator delete[](floats, std::align_val_t{64});
-    }
-  };
-  std::unique_ptr<float[], Delete> memory_;
-};
-
-// Where a tile of results goes.
-struct Target {
-  float* at;
-  int64_t ld;
-  int64_t rows;  // Of the tile that are wanted.
-};
-
-// out (+)= x^T w of packed operands, x [depth][6], w [depth][16].
-void Multiply(int64_t depth, const float* x, const float* w, bool accumulate,
-              const Target& out) {
-  if (out.rows >= kTileRows) {
-    Tile(depth, x, w, w, accumulate, out.at, out.ld);
-  } else {
-    EdgeTile(depth, x, w, out.rows, kTileColumns, accumulate, out.at, out.ld);
-  }
-}
-
-// Rows [length, head_dim] as panels of sixteen rows, [head_dim][16]: the keys
-// of a product with queries.
-class KeyPanels {
- public:
-  explicit KeyPanels(const AttentionShape& s)
-      : dim_(s.head_dim), scratch_(RoundUp(s.length, kTileColumns) * dim_) {}
-  void Fill(const float* rows, int64_t length) {
-    PackColumns({rows, dim_, false}, length, dim_, dim_, kTileColumns * dim_,
-                scratch_.get());
-  }
-  const float* panel(int64_t key) { return scratch_.get() + key * dim_; }
-
- private:
-  const int64_t dim_;
-  Scratch scratch_;
-};
-
-// Rows [count, head_dim], `ld` apart, as panels of sixteen dimensions,
-// [padded][16]: the values of a product with probabilities.
-class ValuePanels {
- public:
-  ValuePanels(int64_t rows, int64_t dim)
-      : padded_(RoundUp(rows, kTileColumns)),
-        dim_(dim),
-        scratch_(padded_ * dim) {}
-  void Fill(const float* rows, int64_t ld, int64_t count) {
-    PackColumns({rows, ld, true}, dim_, count, padded_, padded_ * kTileColumns,
-                scratch_.get());
-  }
-  // Of dimensions [dim, dim + 16) from `row` on.
-  const float* panel(int64_t dim, int64_t row = 0) {
-    return scratch_.get() + dim * padded_ + row * kTileColumns;
-  }
-
- private:
-  const int64_t padded_;
-  const int64_t dim_;
-  Scratch scratch_;
-};
-
-// The scores of six queries, and what becomes of them: rows [6, padded length],
-// and packed for a product over the keys, [keys][6].
-class Rows {
- public:
-  explicit Rows(int64_t length)
-      : padded_(RoundUp(length, kTileColumns)),
-        rows_(kTileRows * padded_),
-        packed_(kTileRows * padded_ + 2) {}
-  float* row(int64_t i) { return rows_.get() + i * padded_; }
-  int64_t stride() const { return padded_; }
-
-  void Score(const float* queries, int64_t dim, KeyPanels& keys, int64_t seen) {
-    for (int64_t key = 0; key < seen; key += kTileColumns) {
-      Multiply(dim, queries, keys.panel(key), /*accumulate=*/false,
-               {row(0) + key, padded_, kTileRows});
-    }
-  }
-
-  const float* Packed(int64_t seen) {
-    PackRows({row(0), padded_, false}, kTileRows, seen, seen, packed_.get());
-    return packed_.get();
-  }
-
- private:
-  const int64_t padded_;
-  Scratch rows_, packed_;
-};
-
-// Keys that the tile of queries from `query` on looks at: whole panels.
-int64_t Seen(int64_t query, int64_t length) {
-  return RoundUp(std::min(query + kTileRows, length), kTileColumns);
-}
 
 // One row of scores of a query to its probabilities, zeros for keys after it.
 // Returns the logarithm of the denominator.
@@ -157,12 +46,12 @@ float Softmax(float scale, int64_t query, int64_t seen, float* x) {
 }
 
 // The forward pass, with memory for one sequence and head of k at a time.
-class Forward {
+class ForwardPass {
  public:
-  explicit Forward(const AttentionShape& s)
+  explicit ForwardPass(const AttentionShape& s)
       : s_(s),
         scale_(1 / std::sqrt(static_cast<float>(s.head_dim))),
-        keys_(s),
+        keys_(s.length, s.head_dim),
         values_(s.length, s.head_dim),
         rows_(s.length),
         queries_(kTileRows * s.head_dim + 2) {}
@@ -195,8 +84,8 @@ class Forward {
   const float scale_;
   KeyPanels keys_;
   ValuePanels values_;
-  Rows rows_;
-  Scratch queries_;
+  ScoreRows rows_;
+  tensor::PackedMemory queries_;
 };
 
 // Rows of queries of a block as tiles of six keys, [kBlock][6]: the transposed
@@ -204,10 +93,10 @@ class Forward {
 class ByKey {
  public:
   explicit ByKey(int64_t length)
-      : scratch_(RoundUp(RoundUp(length, kTileColumns), kTileRows) * kBlock) {}
+      : memory_(RoundUp(RoundUp(length, kTileColumns), kTileRows) * kBlock) {}
   // Keys [0, seen) of the block's query `i`, and zeros for those up to `all`.
   void Store(int64_t i, const float* row, int64_t seen, int64_t all) {
-    float* to = scratch_.get() + i * kTileRows;
+    float* to = memory_.get() + i * kTileRows;
     int64_t key = 0;
     for (; key + kTileRows <= seen; key += kTileRows, to += kTile)
       std::memcpy(to, row + key, kTileRows * sizeof(float));
@@ -217,23 +106,23 @@ class ByKey {
     }
   }
   const float* tile(int64_t key, int64_t query) {
-    return scratch_.get() + key / kTileRows * kTile + query * kTileRows;
+    return memory_.get() + key / kTileRows * kTile + query * kTileRows;
   }
 
  private:
   static constexpr int64_t kTile = kBlock * kTileRows;
-  Scratch scratch_;
+  tensor::PackedMemory memory_;
 };
 
 // The backward pass, with memory for one sequence and head of k at a time: the
 // heads of q that look at it one after the other, each in blocks of queries.
-class Backward {
+class BackwardPass {
  public:
-  explicit Backward(const AttentionShape& s)
+  explicit BackwardPass(const AttentionShape& s)
       : s_(s),
         scale_(1 / std::sqrt(static_cast<float>(s.head_dim))),
-        keys_(s),
-        values_(s),
+        keys_(s.length, s.head_dim),
+        values_(s.length, s.head_dim),
         keys_plain_(s.length, s.head_dim),
         queries_plain_(kBlock, s.head_dim),
         grads_plain_(kBlock, s.head_dim),
@@ -349,8 +238,8 @@ class Backward {
   const float scale_;
   KeyPanels keys_, values_;
   ValuePanels keys_plain_, queries_plain_, grads_plain_;
-  Rows rows_, slopes_;
-  Scratch queries_, grads_;
+  ScoreRows rows_, slopes_;
+  tensor::PackedMemory queries_, grads_;
   ByKey by_key_, slopes_by_key_;
   float* dk_ = nullptr;
   float* dv_ = nullptr;
@@ -367,7 +256,7 @@ void AttentionLoop(const AttentionShape& s, const float* q, const float* k,
   const int64_t tasks = s.batch * s.kv_heads, group = s.heads / s.kv_heads;
   const int64_t floats = s.length * s.head_dim, ld = s.heads * s.head_dim;
   tensor::OnThreads(threads, [&](int thread) {
-    Forward forward(s);
+    ForwardPass forward(s);
     for (int64_t i = thread; i < tasks; i += threads) {
       forward.KeysAndValues(k + i * floats, v + i * floats);
       for (int64_t head = i * group; head < (i + 1) * group; ++head) {
@@ -388,7 +277,7 @@ void AttentionBackwardLoop(const AttentionShape& s, const float* q,
   const int64_t tasks = s.batch * s.kv_heads, group = s.heads / s.kv_heads;
   const int64_t floats = s.length * s.head_dim, ld = s.heads * s.head_dim;
   tensor::OnThreads(threads, [&](int thread) {
-    Backward backward(s);
+    BackwardPass backward(s);
     for (int64_t i = thread; i < tasks; i += threads) {
       backward.KeysAndValues(k + i * floats, v + i * floats, dk + i * floats,
                              dv + i * floats);

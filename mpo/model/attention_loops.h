@@ -5,7 +5,7 @@
 
 namespace mpo::model {
 
-// The loops behind CausalAttention: float32, plain pointers. Heads of q share
+// The loops behind Attention: float32, plain pointers. Heads of q share
 // those of k and v in groups (grouped-query attention). Scores are computed for
 // six queries at a time and never for keys behind a tile of sixteen that no
 // query of the six may see. Work is divided by sequence and head of k over

@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "mpo/model/apart.h"
+#include "mpo/model/attention.h"
 #include "mpo/model/batch_parts.h"
-#include "mpo/model/causal_attention.h"
 #include "mpo/model/fused_ops.h"
 #include "mpo/model/recomputed.h"
 #include "mpo/tensor/torch_errors.h"
@@ -22,12 +22,6 @@ namespace {
 // Finite, so that a block of keys that are all masked makes no NaN; any real
 // score beats it by more than exp can represent.
 constexpr double kMasked = -1e30;
-
-at::Tensor BiasAs(const at::Tensor& bias, at::ScalarType dtype) {
-  // Half precision ends at 65504.
-  return dtype == at::kHalf ? bias.clamp_min(-60000.0).to(dtype)
-                            : bias.to(dtype);
-}
 
 // The adapters of modules that share an input, in the order of their outputs.
 std::vector<LinearAdapter> Adapters(
@@ -77,9 +71,9 @@ at::Tensor NormHeads(const at::Tensor& x, const at::Tensor& weight,
 }
 
 // What the heads see, joined: [batch, length, heads * head_dim].
-at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
-                     int64_t index, const at::Tensor& x,
-                     const SequenceBatch& batch, const Rotary& rotary) {
+at::Tensor SelfAttention(const LanguageModel& model, const LoraAdapter* adapter,
+                         int64_t index, const at::Tensor& x,
+                         const SequenceBatch& batch, const Rotary& rotary) {
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.layer(index);
   const int64_t q_size = c.q_size();
@@ -91,20 +85,15 @@ at::Tensor Attention(const LanguageModel& model, const LoraAdapter* adapter,
                                              {Module::kV, q_size + kv_size}}),
                                    Scale(adapter), w.packed.qkv)
                          .split_with_sizes({q_size, kv_size, kv_size}, -1);
-  const bool causal = !batch.bias.defined();
   const at::Tensor q = RotateHeads(
       NormHeads(parts[0], w.q_norm, c.rms_norm_eps), c.head_dim, 1, &rotary);
-  const bool grouped = causal && AttendsInLoops(q, c.kv_heads);
-  const int64_t repeat = grouped ? 1 : c.heads / c.kv_heads;
+  const int64_t repeat =
+      AttendsInLoops(q, c.kv_heads, batch.bias) ? 1 : c.heads / c.kv_heads;
   const at::Tensor k =
       RotateHeads(NormHeads(parts[1], w.k_norm, c.rms_norm_eps), c.head_dim,
                   repeat, &rotary);
   const at::Tensor v = RotateHeads(parts[2], c.head_dim, repeat, nullptr);
-  if (causal) return CausalAttention(q, k, v);
-  return at::scaled_dot_product_attention(q, k, v,
-                                          BiasAs(batch.bias, x.scalar_type()))
-      .transpose(1, 2)
-      .reshape({x.size(0), x.size(1), q_size});
+  return Attention(q, k, v, batch.bias);
 }
 
 at::Tensor Output(const LanguageModel& model, const LoraAdapter* adapter,
@@ -138,8 +127,8 @@ at::Tensor Layer(const LanguageModel& model, const LoraAdapter* adapter,
   const double eps = model.config().rms_norm_eps;
   const LayerWeights& w = model.layer(index);
   at::Tensor x = input;
-  at::Tensor attended = Attention(model, adapter, index,
-                                  RmsNorm(x, w.input_norm, eps), batch, rotary);
+  at::Tensor attended = SelfAttention(
+      model, adapter, index, RmsNorm(x, w.input_norm, eps), batch, rotary);
   if (wanted.defined()) {
     x = x.flatten(0, 1).index_select(0, wanted);
     attended = attended.flatten(0, 1).index_select(0, wanted);

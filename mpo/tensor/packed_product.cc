@@ -2,7 +2,6 @@
 #include "mpo/tensor/packed_product.h"
 
 #include <algorithm>
-#include <new>
 
 #include "mpo/tensor/tile.h"
 
@@ -17,33 +16,16 @@ constexpr int64_t kBlockColumns = 3072;
 constexpr int64_t kLeastRows = 96;
 constexpr int64_t kLeastColumns = 96;
 
-int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
 // Depths in even parts of at most kBlockDepth.
 int64_t BlockDepth(int64_t k) {
   const int64_t parts = (k + kBlockDepth - 1) / kBlockDepth;
   return RoundUp((k + parts - 1) / parts, kTileStep);
 }
 
-// Floats on a cache line of their own.
-class Buffer {
- public:
-  explicit Buffer(int64_t size)
-      : floats_(static_cast<float*>(
-            ::operator new (size * sizeof(float), std::align_val_t{64}))) {}
-  ~Buffer() { ::operator delete (floats_, std::align_val_t{64}); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  float* get() const { return floats_; }
-
- private:
-  float* floats_;
-};
-
 struct Buffers {
   // A row of eight is stored where six are meant.
-  Buffer a{kBlockRows * kBlockDepth + 2};
-  Buffer b{kBlockColumns * kBlockDepth};
+  PackedMemory a{kBlockRows * kBlockDepth + 2};
+  PackedMemory b{kBlockColumns * kBlockDepth};
 };
 
 // Results [rows, columns] of one block of packed operands.

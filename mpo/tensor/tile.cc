@@ -42,13 +42,40 @@ void PackEdge(const Operand& x, int64_t rows, int64_t depth, int64_t padded,
   }
 }
 
-// Eight depths of eight rows, of which those from `rows` on are the last again.
-[[gnu::always_inline]] inline void LoadTransposed(const Operand& x, int rows,
-                                                  int64_t depth,
-                                                  Half (&part)[8]) {
-  for (int i = 0; i < 8; ++i)
-    part[i] = _mm256_loadu_ps(x.at + std::min(i, rows - 1) * x.ld + depth);
-  Transpose(part);
+// Rows to tiles of [padded][kWidth], `tile_floats` apart.
+template <int kWidth>
+void Pack(const Operand& x, int64_t rows, int64_t depth, int64_t padded,
+          int64_t tile_floats, float* out) {
+  const int64_t whole = x.transposed ? depth : depth / kTileStep * kTileStep;
+  for (int64_t r = 0; r < rows; r += kWidth, out += tile_floats) {
+    const Operand tile = x.From(r, 0);
+    if (rows - r < kWidth) {
+      PackEdge(tile, rows - r, depth, padded, kWidth, out);
+      continue;
+    }
+    if (x.transposed) {
+      for (int64_t d = 0; d < depth; ++d) {
+        std::memcpy(out + d * kWidth, tile.at + d * x.ld,
+                    kWidth * sizeof(float));
+      }
+    } else {
+      for (int64_t d = 0; d < whole; d += kTileStep) {
+        for (int first = 0; first < kWidth; first += 8) {
+          Half part[8];
+          for (int i = 0; i < 8; ++i) {
+            const int row = std::min(first + i, kWidth - 1);
+            part[i] = _mm256_loadu_ps(tile.at + row * x.ld + d);
+          }
+          Transpose(part);
+          // Floats beyond the width are what the next store writes.
+          for (int i = 0; i < 8; ++i)
+            _mm256_storeu_ps(out + (d + i) * kWidth + first, part[i]);
+        }
+      }
+    }
+    PackEdge(tile.From(0, whole), kWidth, depth - whole, padded - whole, kWidth,
+             out + whole * kWidth);
+  }
 }
 
 inline void Add(float x, Half low, Half high, Half& sum_low, Half& sum_high) {
@@ -75,65 +102,16 @@ bool HasTiles() {
 
 void PackRows(const Operand& x, int64_t rows, int64_t depth, int64_t padded,
               float* out) {
-  const int64_t whole = x.transposed ? depth : depth / kTileStep * kTileStep;
-  for (int64_t r = 0; r < rows; r += kTileRows, out += padded * kTileRows) {
-    const Operand tile = x.From(r, 0);
-    if (rows - r < kTileRows) {
-      PackEdge(tile, rows - r, depth, padded, kTileRows, out);
-      continue;
-    }
-    if (x.transposed) {
-      for (int64_t d = 0; d < depth; ++d) {
-        std::memcpy(out + d * kTileRows, tile.at + d * x.ld,
-                    kTileRows * sizeof(float));
-      }
-    } else {
-      for (int64_t d = 0; d < whole; d += kTileStep) {
-        Half part[8];
-        LoadTransposed(tile, kTileRows, d, part);
-        // The last two of a store are what the next one writes.
-        for (int i = 0; i < 8; ++i)
-          _mm256_storeu_ps(out + (d + i) * kTileRows, part[i]);
-      }
-    }
-    PackEdge(tile.From(0, whole), kTileRows, depth - whole, padded - whole,
-             kTileRows, out + whole * kTileRows);
-  }
+  Pack<kTileRows>(x, rows, depth, padded, padded * kTileRows, out);
 }
 
 void PackColumns(const Operand& x, int64_t columns, int64_t depth,
                  int64_t padded, int64_t panel_floats, float* out) {
-  const int64_t whole = x.transposed ? depth : depth / kTileStep * kTileStep;
-  for (int64_t c = 0; c < columns; c += kTileColumns, out += panel_floats) {
-    const Operand panel = x.From(c, 0);
-    if (columns - c < kTileColumns) {
-      PackEdge(panel, columns - c, depth, padded, kTileColumns, out);
-      continue;
-    }
-    if (x.transposed) {
-      for (int64_t d = 0; d < depth; ++d) {
-        const float* const from = panel.at + d * x.ld;
-        float* const to = out + d * kTileColumns;
-        _mm256_store_ps(to, _mm256_loadu_ps(from));
-        _mm256_store_ps(to + 8, _mm256_loadu_ps(from + 8));
-      }
-    } else {
-      for (int64_t d = 0; d < whole; d += kTileStep) {
-        for (int half = 0; half < kTileColumns; half += 8) {
-          Half part[8];
-          LoadTransposed(panel.From(half, 0), 8, d, part);
-          for (int i = 0; i < 8; ++i)
-            _mm256_store_ps(out + (d + i) * kTileColumns + half, part[i]);
-        }
-      }
-    }
-    PackEdge(panel.From(0, whole), kTileColumns, depth - whole, padded - whole,
-             kTileColumns, out + whole * kTileColumns);
-  }
+  Pack<kTileColumns>(x, columns, depth, padded, panel_floats, out);
 }
 
-// The sums take 12 of the 16 registers: the names and the empty
-// statements keep them there (see MultiplySix of generation/small_product.cc).
+// The sums take 12 of the 16 registers: the names and the empty statements keep
+// them there (see MultiplySix of generation/small_product.cc).
 [[gnu::noinline]] void Tile(int64_t depth, const float* x, const float* w,
                             const float* next, bool accumulate, float* out,
                             int64_t ld) {
@@ -175,7 +153,6 @@ void PackColumns(const Operand& x, int64_t columns, int64_t depth,
   StoreSum(accumulate, f0, f1, out + 5 * ld);
 }
 
-// A tile of which only `rows` x `columns` are results.
 void EdgeTile(int64_t depth, const float* x, const float* w, int64_t rows,
               int64_t columns, bool accumulate, float* out, int64_t ld) {
   alignas(64) float tile[kTileRows * kTileColumns];

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <new>
 
 namespace mpo::tensor {
 
@@ -12,6 +14,25 @@ namespace mpo::tensor {
 inline constexpr int kTileRows = 6;
 inline constexpr int kTileColumns = 16;
 inline constexpr int kTileStep = 8;  // Depths are multiples of it.
+
+inline int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+// Memory for packed operands: floats of no value yet, aligned to 64 bytes.
+// Throws std::bad_alloc.
+class PackedMemory {
+ public:
+  explicit PackedMemory(int64_t size)
+      : floats_(new (std::align_val_t{64}) float[size]) {}
+  float* get() const { return floats_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(float* floats) const {
+      ::operator delete[](floats, std::align_val_t{64});
+    }
+  };
+  std::unique_ptr<float[], Delete> floats_;
+};
 
 // Whether there are tiles: in a build for AVX2 and FMA, on a processor without
 // AVX-512, of which the libraries make use. Otherwise none of the functions

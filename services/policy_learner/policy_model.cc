@@ -29,13 +29,8 @@ absl::StatusOr<std::shared_ptr<const model::LanguageModel>> PlacedAs(
                                            placement);
 }
 
-// Floats of layers that are packed.
+// Weights of a model whose layers are packed.
 constexpr int64_t kMostPacked = int64_t{1} << 28;
-
-int64_t LayerFloats(const model::ModelConfig& c) {
-  return c.layers * c.hidden_size *
-         (2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
-}
 
 }  // namespace
 
@@ -68,7 +63,7 @@ absl::StatusOr<PolicyModel> PolicyModel::Create(
   }
   MPO_ASSIGN_OR_RETURN(policy.base_, PlacedAs(std::move(base), placement));
   if (packed && policy.adapter_ &&
-      LayerFloats(policy.base_->config()) <= kMostPacked) {
+      policy.base_->config().parameters() <= kMostPacked) {
     MPO_RETURN_IF_ERROR(tensor::CatchTorch("pack the weights", [&] {
       policy.base_ = std::make_shared<const model::LanguageModel>(
           policy.base_->WithPacked(policy.adapter_->first_layer()));

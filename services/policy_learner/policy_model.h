@@ -24,8 +24,8 @@ class PolicyModel {
   // policy runs on get the dtype and device of `placement`; what is trained is
   // float32. INVALID_ARGUMENT when the adapter does not fit the model or the
   // reference has another vocabulary or a shorter context. With `packed` the
-  // base of an adapter is LanguageModel::WithPacked, up to 1 GiB of layers:
-  // faster, for up to twice their memory.
+  // base of an adapter is LanguageModel::WithPacked where it has at most 2^28
+  // weights: faster, for up to twice the memory of its layers.
   static absl::StatusOr<PolicyModel> Create(
       std::shared_ptr<const model::LanguageModel> base,
       const std::optional<model::LoraConfig>& lora, uint64_t seed,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mpo/model/causal_attention.h"
+#include "mpo/model/attention.h"
 
 #include <torch/torch.h>
+
+#include <optional>
 
 #include "mpo/model/attention_loops.h"
 
@@ -55,33 +57,40 @@ class CausalAttentionFunction
 
 }  // namespace
 
-bool AttendsInLoops(const at::Tensor& q, int64_t kv_heads) {
-  return q.scalar_type() == at::kFloat && q.device().is_cpu() &&
-         q.numel() > 0 && HasAttentionLoops(ShapeOf(q, kv_heads)) &&
+bool AttendsInLoops(const at::Tensor& q, int64_t kv_heads,
+                    const at::Tensor& bias) {
+  return !bias.defined() && q.scalar_type() == at::kFloat &&
+         q.device().is_cpu() && q.numel() > 0 &&
+         HasAttentionLoops(ShapeOf(q, kv_heads)) &&
          q.size(0) * kv_heads >=
              (at::in_parallel_region() ? 1 : at::get_num_threads());
 }
 
-at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k,
-                           const at::Tensor& v) {
+at::Tensor Attention(const at::Tensor& q, const at::Tensor& k,
+                     const at::Tensor& v, const at::Tensor& bias) {
   TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() &&
                   k.size(1) > 0 && q.size(1) % k.size(1) == 0 &&
                   k.size(0) == q.size(0) && k.size(2) == q.size(2) &&
                   k.size(3) == q.size(3),
               "attention: q ", q.sizes(), " does not fit k ", k.sizes(),
               " and v ", v.sizes());
-  if (AttendsInLoops(q, k.size(1))) {
+  if (AttendsInLoops(q, k.size(1), bias))
     return CausalAttentionFunction::apply(q, k, v);
-  }
   const int64_t repeat = q.size(1) / k.size(1);
   const auto all = [&](const at::Tensor& x) {
     return repeat == 1 ? x : x.repeat_interleave(repeat, 1);
   };
-  return at::scaled_dot_product_attention(q, all(k), all(v), {},
-                                          /*dropout_p=*/0.0, /*is_causal=*/true)
+  std::optional<at::Tensor> mask;
+  if (bias.defined()) {
+    // Half precision ends at 65504.
+    mask = q.scalar_type() == at::kHalf ? bias.clamp_min(-60000.0).to(at::kHalf)
+                                        : bias.to(q.scalar_type());
+  }
+  return at::scaled_dot_product_attention(q, all(k), all(v), mask,
+                                          /*dropout_p=*/0.0,
+                                          /*is_causal=*/!bias.defined())
       .transpose(1, 2)
-      .flatten(2)
-      .contiguous();
+      .flatten(2);
 }
 
 }  // namespace mpo::model
