@@ -89,16 +89,26 @@ void WarnOfGaps(const std::vector<TrainingSample>& samples, int64_t before) {
   }
 }
 
+// Creates nothing: a replay that is refused leaves nothing behind.
 absl::Status CheckOutput(const fs::path& output) {
   std::error_code error;
-  fs::create_directories(output, error);
+  if (!fs::exists(output, error) && !error) return absl::OkStatus();
+  if (!error && fs::is_empty(output, error) && fs::is_directory(output, error))
+    return absl::OkStatus();
   if (error) {
     return absl::FailedPreconditionError(
         absl::StrCat(output.string(), ": ", error.message()));
   }
-  if (fs::is_empty(output, error)) return absl::OkStatus();
   return absl::AlreadyExistsError(absl::StrCat(
       output.string(), ": expected an empty folder; give another one"));
+}
+
+absl::Status MakeOutput(const fs::path& output) {
+  std::error_code error;
+  fs::create_directories(output, error);
+  if (!error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(output.string(), ": ", error.message()));
 }
 
 }  // namespace
@@ -158,7 +168,10 @@ absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step) {
   MPO_ASSIGN_OR_RETURN(auto trainer,
                        LoadTrainer(options.config, Clock::Real()));
   if (!from.path.empty()) MPO_RETURN_IF_ERROR(trainer->Load(from.path));
+  MPO_RETURN_IF_ERROR(
+      CheckSamples(samples, trainer->model().reference().config()));
   WarnOfGaps(samples, from.step);
+  MPO_RETURN_IF_ERROR(MakeOutput(options.output));
   const fs::path metrics_path = options.output / "metrics.jsonl";
   std::ofstream metrics(metrics_path);
   MPO_RETURN_IF_ERROR(

@@ -47,9 +47,10 @@ absl::Status ReplaySteps(PolicyTrainer& trainer,
                          const std::vector<TrainingSample>& samples,
                          const ReplaySink& on_step);
 
-// The whole of it. Besides: ALREADY_EXISTS for an output that is not empty;
-// errors of ParseRolloutLines, of the model's and of the checkpoint's loading;
-// INVALID_ARGUMENT when no step is left to train.
+// The whole of it; what is refused leaves no output behind. Besides:
+// ALREADY_EXISTS for an output that is not empty; errors of ParseRolloutLines,
+// of the model's and of the checkpoint's loading; INVALID_ARGUMENT when no step
+// is left to train.
 absl::Status Replay(const ReplayOptions& options, const ReplaySink& on_step);
 
 }  // namespace mpo::policy_learner

@@ -173,4 +173,14 @@ TEST_CASE("Replay leaves a folder alone that is not empty", "[learner]") {
   CHECK(fs::exists(dir.path / "notes"));
 }
 
+TEST_CASE("A replay that is refused leaves no folder behind", "[learner]") {
+  const TemporaryDirectory dir;
+  const ReplayOptions options{.config = {},
+                              .rollouts = dir.path / "none.jsonl",
+                              .output = dir.path / "out",
+                              .checkpoint = {}};
+  CHECK_FALSE(Replay(options, [](const ReplayedStep&) {}).ok());
+  CHECK_FALSE(fs::exists(options.output));
+}
+
 }  // namespace mpo::policy_learner
